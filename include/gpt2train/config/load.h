@@ -1,0 +1,44 @@
+// YAML file and command-line overrides to a RunConfig, with errors that point at the place.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gpt2train/train/run_config.h"
+
+namespace gpt2train {
+
+struct Override {
+  std::string flag;   // as typed, for messages: "--batch_size"
+  std::string key;    // leaf name or path: "batch_size", "memory.limit"
+  std::string value;  // text of a YAML scalar
+};
+
+// Defaults, then the file (an empty path: none), then the overrides in order, then the checks that
+// span settings. Throws ConfigError, where = "file:line:column" or the flag.
+RunConfig load_config(const std::string& path, const std::vector<Override>& overrides);
+
+// As load_config, from text: what a checkpoint stored. `name` stands for the file in messages.
+RunConfig parse_config(const std::string& yaml, const std::string& name,
+                       const std::vector<Override>& overrides);
+
+// The resolved config as YAML that loads back to the same RunConfig.
+std::string dump_config(const RunConfig& config);
+
+struct FieldInfo {
+  std::string section;       // "" for the top level
+  std::string name;          // leaf name
+  std::string type;          // "integer in [1, 256]", "one of auto|cpu|cuda", ...
+  std::string default_text;  // as YAML
+  std::string help;          // one line
+  std::string path() const { return section.empty() ? name : section + "." + name; }
+};
+
+// Every setting, in the file's order: the one list behind --help, the README's table and parsing.
+std::vector<FieldInfo> list_fields();
+
+// The same list as the README's table.
+std::string fields_markdown();
+
+}  // namespace gpt2train

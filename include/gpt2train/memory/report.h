@@ -1,0 +1,14 @@
+// The ledger as people read it.
+#pragma once
+
+#include <string>
+
+#include "gpt2train/memory/allocator.h"
+
+namespace gpt2train {
+
+// Categories with their bytes at the instant of the peak and now, what is reserved and the share of
+// it lost to fragmentation, then peaks by phase. Several lines, without a final newline.
+std::string memory_table(const MemoryStats& stats);
+
+}  // namespace gpt2train

@@ -1,0 +1,45 @@
+// What one pass over one micro-batch is: where it runs, which model, which samples.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "gpt2train/core/precision.h"
+#include "gpt2train/core/rng.h"
+#include "gpt2train/memory/tensor.h"
+#include "gpt2train/model/config.h"
+#include "gpt2train/ops/exec.h"
+
+namespace gpt2train {
+
+struct Pass {
+  const Exec& exec;
+  const ModelConfig& config;
+  Precision precision;
+  std::int64_t batch = 0;  // B
+  std::int64_t time = 0;   // T
+  bool training = false;   // dropout is on
+  std::uint64_t seed = 0;
+  std::uint64_t first_sample = 0;  // run-wide index of the first row, which addresses its dropout
+  Recompute recompute = Recompute::kNone;
+
+  Dropout dropout(RandomUse use, std::int64_t layer) const {
+    return {.rate = training ? static_cast<float>(config.dropout) : 0.0f,
+            .seed = seed,
+            .first_sample = first_sample,
+            .layer = static_cast<std::uint32_t>(layer),
+            .use = use};
+  }
+  Tensor activation(std::string_view name, std::int64_t width) const {
+    return {exec.memory(),
+            Tag::kActivations,
+            name,
+            precision.of(Role::kActivation),
+            {batch, time, width}};
+  }
+  Tensor statistic(std::string_view name, Shape shape) const {
+    return {exec.memory(), Tag::kActivations, name, precision.of(Role::kStatistic), shape};
+  }
+};
+
+}  // namespace gpt2train

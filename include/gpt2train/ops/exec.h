@@ -1,0 +1,33 @@
+// Where ops run: a backend's kernels, its memory and its stream. Passed by reference as the first
+// argument of every op.
+#pragma once
+
+#include "gpt2train/memory/allocator.h"
+#include "kernels/table.h"
+
+namespace gpt2train {
+
+enum class Compute : std::uint8_t {
+  kRun,
+  kDryRun,  // ops check shapes and take their scratch, then return: memory is real, results are not
+};
+
+class Exec {
+ public:
+  Exec(const KernelTable& kernels, CachingAllocator& memory, Compute compute = Compute::kRun,
+       Stream stream = {})
+      : kernels_(kernels), memory_(memory), compute_(compute), stream_(stream) {}
+
+  const KernelTable& kernels() const { return kernels_; }
+  CachingAllocator& memory() const { return memory_; }
+  bool dry_run() const { return compute_ == Compute::kDryRun; }
+  Stream stream() const { return stream_; }
+
+ private:
+  const KernelTable& kernels_;
+  CachingAllocator& memory_;
+  Compute compute_;
+  Stream stream_;
+};
+
+}  // namespace gpt2train

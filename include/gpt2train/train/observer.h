@@ -1,0 +1,116 @@
+// What a run tells the outside: typed events, for the terminal, metrics.jsonl and tests alike.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gpt2train/core/error.h"
+#include "gpt2train/memory/allocator.h"
+#include "gpt2train/train/plan.h"
+
+namespace gpt2train {
+
+struct PlanEvent {
+  Plan plan;
+  Prediction prediction;
+  std::size_t budget_bytes = 0;
+  bool lowered = false;  // not what the settings name
+};
+
+struct StepEvent {
+  std::int64_t step = 0;
+  double loss = 0.0;  // mean over the step's tokens
+  double learning_rate = 0.0;
+  double grad_norm = 0.0;
+  bool skipped = false;  // a gradient was not finite: no update
+  double step_seconds = 0.0;
+  double tokens_per_second = 0.0;
+  double mfu = 0.0;  // share of the machine's measured matrix rate; 0 when that is not known
+  Plan plan = {};
+  std::size_t allocated_bytes = 0;
+  std::size_t peak_bytes = 0;
+};
+
+struct EvalEvent {
+  std::int64_t step = 0;
+  double train_loss = 0.0;
+  double val_loss = 0.0;
+  double seconds = 0.0;
+};
+
+struct OutOfMemoryEvent {
+  OutOfMemoryError::Facts facts;
+  Plan from, to;
+};
+
+struct CheckpointEvent {
+  std::int64_t step = 0;
+  std::string path;
+  double seconds = 0.0;
+};
+
+struct EndEvent {
+  std::int64_t step = 0;
+  Plan plan = {};
+  Prediction prediction = {};  // of the plan in force
+  MemoryStats stats = {};      // measured since that plan began
+  double seconds = 0.0;
+  bool interrupted = false;
+};
+
+class TrainObserver {
+ public:
+  virtual ~TrainObserver() = default;
+  virtual void on_plan(const PlanEvent&) {}
+  virtual void on_step(const StepEvent&) {}
+  virtual void on_evaluation(const EvalEvent&) {}
+  virtual void on_out_of_memory(const OutOfMemoryEvent&) {}
+  virtual void on_checkpoint(const CheckpointEvent&) {}
+  virtual void on_end(const EndEvent&) {}
+  // Something the user should know that is no error.
+  virtual void on_note(const std::string&) {}
+  // Before each micro-batch of a step ("step") or of an evaluation ("evaluation of val").
+  virtual void on_progress(const char* /*what*/, std::int64_t /*step*/, std::int64_t /*done*/,
+                           std::int64_t /*of*/) {}
+};
+
+// Passes every event on to each observer, in order.
+class ObserverList final : public TrainObserver {
+ public:
+  explicit ObserverList(std::vector<TrainObserver*> list) : list_(std::move(list)) {}
+  void on_plan(const PlanEvent& e) override {
+    for_each([&](auto& o) { o.on_plan(e); });
+  }
+  void on_step(const StepEvent& e) override {
+    for_each([&](auto& o) { o.on_step(e); });
+  }
+  void on_evaluation(const EvalEvent& e) override {
+    for_each([&](auto& o) { o.on_evaluation(e); });
+  }
+  void on_out_of_memory(const OutOfMemoryEvent& e) override {
+    for_each([&](auto& o) { o.on_out_of_memory(e); });
+  }
+  void on_checkpoint(const CheckpointEvent& e) override {
+    for_each([&](auto& o) { o.on_checkpoint(e); });
+  }
+  void on_end(const EndEvent& e) override {
+    for_each([&](auto& o) { o.on_end(e); });
+  }
+  void on_note(const std::string& text) override {
+    for_each([&](auto& o) { o.on_note(text); });
+  }
+  void on_progress(const char* what, std::int64_t step, std::int64_t done,
+                   std::int64_t of) override {
+    for_each([&](auto& o) { o.on_progress(what, step, done, of); });
+  }
+
+ private:
+  template <class Call>
+  void for_each(const Call& call) {
+    for (TrainObserver* observer : list_) call(*observer);
+  }
+  std::vector<TrainObserver*> list_;
+};
+
+}  // namespace gpt2train

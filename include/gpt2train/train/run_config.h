@@ -1,0 +1,32 @@
+// Everything a run is configured by: the YAML file's sections, in order.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "gpt2train/core/dtype.h"
+#include "gpt2train/data/config.h"
+#include "gpt2train/model/config.h"
+#include "gpt2train/train/config.h"
+
+namespace gpt2train {
+
+enum class DeviceChoice : std::uint8_t { kAuto, kCpu, kCuda };
+
+struct RunConfig {
+  std::string out_dir = "out";
+  std::string init_from = "scratch";  // scratch, resume, or a safetensors file or directory
+  std::uint64_t seed = 1337;
+  DeviceChoice device = DeviceChoice::kAuto;
+  DType dtype = DType::kBFloat16;
+
+  ModelConfig model;
+  DataConfig data;
+  TrainingConfig training;
+  EvaluationConfig evaluation;
+  OptimizerConfig optimizer;
+  CheckpointConfig checkpoint;
+  MemoryConfig memory;
+};
+
+}  // namespace gpt2train

@@ -1,0 +1,62 @@
+// The tensors that outlive a step: weights, and for training gradients, moments and masters, each
+// one flat array of the same layout.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gpt2train/core/precision.h"
+#include "gpt2train/data/safetensors.h"
+#include "gpt2train/memory/tensor.h"
+#include "gpt2train/model/parameters.h"
+#include "gpt2train/ops/exec.h"
+
+namespace gpt2train {
+
+enum class Purpose : std::uint8_t { kInference, kTraining };
+
+// Allocates in a fixed order, before anything else does: after a re-plan the segments are those of
+// a fresh start, and so is the prediction.
+class ModelState {
+ public:
+  ModelState(const Exec& exec, const ModelConfig& config, Precision precision, Purpose purpose);
+
+  const ParameterLayout& layout() const { return layout_; }
+  const ModelTensors& weights() const { return weight_tensors_; }
+  const ModelTensors& gradients() const { return gradient_tensors_; }
+
+  TensorView flat_weights() const { return weights_; }
+  TensorView flat_masters() const { return masters_; }  // absent where the weights are fp32
+  TensorView flat_gradients() const { return gradients_; }
+  TensorView flat_m() const { return m_; }
+  TensorView flat_v() const { return v_; }
+  TensorView grad_state() const { return grad_state_; }  // (kGradStateCount) fp32
+  TensorView loss_cell() const { return loss_cell_; }    // (1) fp32
+
+  // The fp32 array that the optimizer updates: the masters, or the weights themselves.
+  TensorView updated_weights() const { return masters_.present() ? masters_ : weights_; }
+
+  // N(0, 0.02) weights and zero moments.
+  void initialise(const Exec& exec, std::uint64_t seed);
+
+  // Weights by name, in either orientation of the linear layers. A missing tensor or a wrong shape
+  // throws DataError with what was found and expected; tensors that are not ours are ignored.
+  void load_weights(const Exec& exec, const SafetensorsFile& file, bool hf_orientation);
+  // Moments ("m.<name>", "v.<name>"), written by checkpoint_optimizer().
+  void load_optimizer(const Exec& exec, const SafetensorsFile& file);
+
+  // What a checkpoint stores: fp32 weights and moments without padding, straight from host memory.
+  std::vector<TensorToStore> checkpoint_weights() const;
+  std::vector<TensorToStore> checkpoint_optimizer() const;
+
+ private:
+  void load_parameter(const Exec& exec, const TensorView& flat, const Parameter& parameter,
+                      const SafetensorsFile& file, const std::string& name, bool transpose) const;
+
+  ParameterLayout layout_;
+  Tensor weights_, masters_, gradients_, m_, v_, grad_state_, loss_cell_;
+  ModelTensors weight_tensors_, gradient_tensors_;
+};
+
+}  // namespace gpt2train

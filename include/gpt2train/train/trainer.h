@@ -1,0 +1,82 @@
+// A training run: plan, set up, evaluate, step, checkpoint. The only place in the program that
+// catches OutOfMemoryError, to go on with a smaller micro-batch and the same mathematics.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "gpt2train/data/loader.h"
+#include "gpt2train/memory/allocator.h"
+#include "gpt2train/ops/exec.h"
+#include "gpt2train/train/checkpoint.h"
+#include "gpt2train/train/observer.h"
+#include "gpt2train/train/plan.h"
+#include "gpt2train/train/run_config.h"
+#include "gpt2train/train/state.h"
+#include "gpt2train/train/step.h"
+
+namespace gpt2train {
+
+// What a run stands on; all of it outlives the trainer.
+struct TrainerSetup {
+  const KernelTable& kernels;
+  CachingAllocator& memory;  // with the run's budget, empty
+  const RunConfig& config;
+  std::string config_yaml;  // resolved, for checkpoints
+  const Loader& train_data;
+  const Loader& train_eval_data;  // samples of the train split for evaluation
+  const Loader& val_data;
+  TrainObserver& observer;
+  std::function<bool()> interrupted = {};  // a signal arrived: save and stop
+  double peak_flops_per_second = 0.0;      // measured matrix rate, for MFU; 0: not known
+};
+
+class Trainer {
+ public:
+  // Chooses the plan, allocates the model and fills it from `init_from`. Throws OutOfMemoryError
+  // with advice when no plan fits, CheckpointError and DataError for what it loads.
+  explicit Trainer(const TrainerSetup& setup);
+
+  // Until max_iters, or an interruption; ends with a checkpoint. Throws OutOfMemoryError with
+  // advice when the smallest plan does not fit.
+  void run();
+
+  // The pieces of run(), for tests: one step (empty when interrupted), the losses of both splits.
+  std::optional<StepResult> step();
+  std::optional<EvalEvent> evaluate();
+  void save();
+
+  const Plan& plan() const { return plan_; }
+  const ModelState& state() const { return *state_; }
+  const TrainState& position() const { return position_; }
+
+ private:
+  void choose_initial_plan();
+  void load();
+  void resume();
+  void try_save();
+  void adopt_smaller_plan(const OutOfMemoryError& error);
+  bool interrupted() const { return setup_.interrupted && setup_.interrupted(); }
+  StopCheck progress(const char* what) const;
+
+  // Calls work(), and again with a smaller plan each time it runs out of memory.
+  template <class Work>
+  auto with_recovery(const Work& work) -> decltype(work());
+
+  const TrainerSetup setup_;
+  const RunConfig& config_;
+  CachingAllocator& memory_;
+  Exec exec_;
+  Plan plan_;
+  Prediction prediction_;
+  TrainState position_;
+  std::unique_ptr<ModelState> state_;
+  std::optional<FoundCheckpoint> resumed_;
+  std::int64_t saved_iteration_ = -1;
+  std::string save_problem_;  // of the newest attempt, empty when it worked
+};
+
+}  // namespace gpt2train

@@ -1,0 +1,66 @@
+// What happens once a step, over all parameters at once: the global gradient norm and AdamW
+// (Loshchilov, Hutter 2019). Norm, clip factor and finite flag stay on the device between the two.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "gpt2train/core/tensor_view.h"
+#include "kernels/workspace.h"
+
+namespace gpt2train {
+
+// The device cell that GradNorm writes and AdamW reads: (kGradStateCount) fp32.
+enum GradState : int {
+  kGradStateNorm = 0,    // L2 norm of the gradients (not its square)
+  kGradStateClip = 1,    // factor on the gradients: min(1, clip / norm), 1 where clipping is off
+  kGradStateFinite = 2,  // 1, or 0 when any gradient is infinite or NaN
+  kGradStateCount = 4,
+};
+
+// Sums of squares in double over fixed pieces, so the number of threads does not change a bit.
+struct GradNorm {
+  TensorView state = {};       // (kGradStateCount) fp32
+  TensorView gradients = {};   // (n) fp32
+  float max_norm = 0.0f;  // 0: no clipping
+  Workspace workspace = {};
+};
+
+// A run of parameters that are decayed, or not: elements [begin, end) of the flat arrays.
+struct DecayRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  bool decay = false;
+};
+
+// p -= learning_rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * p), p in fp32. Writes
+// nothing when the finite flag is 0.
+struct AdamW {
+  TensorView weights = {};    // (n): what the kernels read; rounded from masters, or updated itself
+  TensorView masters = {};    // (n) fp32, or absent: weights are fp32
+  TensorView gradients = {};  // (n) fp32
+  TensorView m = {};          // (n) fp32
+  TensorView v = {};          // (n) fp32
+  TensorView state = {};      // (kGradStateCount) fp32, from GradNorm
+  std::span<const DecayRange> ranges = {};  // cover the arrays
+  float learning_rate = 0.0f;
+  float beta1 = 0.9f;
+  float beta2 = 0.95f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0.0f;
+  std::int64_t update = 1;  // counts from 1: the t of the bias corrections
+};
+
+// out[i] = value
+struct Fill {
+  TensorView out = {};  // float type
+  float value = 0.0f;
+};
+
+// out = in, converted
+struct Cast {
+  TensorView out = {};  // float types of equal count
+  TensorView in = {};
+};
+
+}  // namespace gpt2train

@@ -1,0 +1,331 @@
+// `gpt2train verify`: forward and backward of a reference model, and how far off this build is.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "gpt2train/data/safetensors.h"
+#include "gpt2train/model/gpt2.h"
+#include "gpt2train/ops/ops.h"
+#include "gpt2train/train/state.h"
+#include "src/cli/commands.h"
+#include "src/cli/machine.h"
+#include "src/cli/verify_case.h"
+
+namespace gpt2train {
+namespace {
+
+struct VerifyOptions {
+  std::string weights, io, grads;
+  std::string gelu = "erf";
+  std::string dtype = "fp32";
+  std::int64_t n_head = 0;  // 0: from the file's metadata
+  bool json = false;
+};
+
+// What fp32 and bf16 arithmetic can be held to; measured deviations are 3 to 20 times smaller.
+struct Limits {
+  double loss, logits, gradient;
+};
+constexpr Limits kFloat32Limits{.loss = 3e-6, .logits = 2e-5, .gradient = 1e-5};
+constexpr Limits kBFloat16Limits{.loss = 5e-3, .logits = 1e-1, .gradient = 3e-2};
+
+// One forward and backward pass of `config` and all that came out of it, on the host.
+struct Outcome {
+  double loss = 0.0;
+  std::vector<float> logits;                  // (rows, vocabulary), without padding
+  std::vector<std::vector<float>> gradients;  // in the order of the layout
+};
+
+class VerifyRun {
+ public:
+  VerifyRun(const ModelConfig& config, DType dtype)
+      : config_(config),
+        precision_{.compute = dtype},
+        memory_(upstream_, CachingAllocator::kNoBudget),
+        exec_(cpu_kernels(), memory_),
+        state_(exec_, config_, precision_, Purpose::kTraining) {}
+
+  ModelState& state() { return state_; }
+  const Exec& exec() const { return exec_; }
+
+  Outcome run(std::int64_t batch, const std::vector<std::int32_t>& inputs,
+              const std::vector<std::int32_t>& targets) {
+    const std::int64_t time = std::ssize(inputs) / batch;
+    const Shape shape{batch, time};
+    const Tensor tokens(memory_, Tag::kStaging, "inputs", DType::kInt32, shape);
+    const Tensor wanted(memory_, Tag::kStaging, "targets", DType::kInt32, shape);
+    const Tensor losses(memory_, Tag::kActivations, "losses", DType::kFloat32, {batch * time});
+    ops::upload(exec_, tokens, inputs.data());
+    ops::upload(exec_, wanted, targets.data());
+    const Pass pass{
+        .exec = exec_, .config = config_, .precision = precision_, .batch = batch, .time = time};
+
+    Outcome outcome;
+    outcome.logits = logits(pass, tokens);
+    const auto counted =
+        std::count_if(targets.begin(), targets.end(), [](auto t) { return t >= 0; });
+    const float scale = 1.0f / static_cast<float>(std::max<std::ptrdiff_t>(counted, 1));
+    forward_backward(pass, {}, state_.weights(), state_.gradients(), tokens, wanted, losses, scale,
+                     false);
+    ops::loss_sum(exec_, {.cell = state_.loss_cell(), .losses = losses, .scale = scale});
+    float loss = 0.0f;
+    ops::download(exec_, &loss, state_.loss_cell());
+    outcome.loss = loss;
+    for (const Parameter& parameter : state_.layout().list()) {
+      const TensorView view = state_.layout().view(state_.flat_gradients(), parameter);
+      ops::download(exec_, outcome.gradients.emplace_back(view.count()).data(), view);
+    }
+    return outcome;
+  }
+
+ private:
+  std::vector<float> logits(const Pass& pass, const TensorView& tokens) {
+    const Tensor x = forward(pass, state_.weights(), tokens);
+    const Tensor out = head_logits(pass, x, state_.weights().wte);
+    const Tensor wide(memory_, Tag::kLogits, "logits_fp32", DType::kFloat32, out.view().shape);
+    ops::cast(exec_, {.out = wide, .in = out});
+    std::vector<float> padded(static_cast<std::size_t>(wide.view().count()));
+    ops::download(exec_, padded.data(), wide);
+    std::vector<float> values;
+    for (std::int64_t row = 0; row < wide.view().rows(); ++row) {
+      const auto begin = padded.begin() + row * wide.view().width();
+      values.insert(values.end(), begin, begin + config_.vocab_size);
+    }
+    return values;
+  }
+
+  ModelConfig config_;
+  Precision precision_;
+  HostUpstream upstream_;
+  CachingAllocator memory_;
+  Exec exec_;
+  ModelState state_;
+};
+
+// |actual - expected| / |expected| in the L2 norm.
+double relative_l2(const std::vector<float>& actual, const std::vector<float>& expected) {
+  double difference = 0.0, size = 0.0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    const double d = static_cast<double>(actual[i]) - static_cast<double>(expected[i]);
+    difference += d * d;
+    size += static_cast<double>(expected[i]) * static_cast<double>(expected[i]);
+  }
+  return std::sqrt(difference / std::max(size, 1e-300));
+}
+
+double norm_of(const std::vector<float>& values) {
+  double sum = 0.0;
+  for (const float v : values) sum += static_cast<double>(v) * static_cast<double>(v);
+  return std::sqrt(sum);
+}
+
+struct Report {
+  double loss = 0.0, expected_loss = 0.0;
+  std::optional<double> logits;  // largest absolute deviation
+  std::vector<std::pair<std::string, double>> gradients;
+
+  double loss_deviation() const { return std::abs(loss - expected_loss); }
+  double worst_gradient() const {
+    double worst = 0.0;
+    for (const auto& entry : gradients) worst = std::max(worst, entry.second);
+    return worst;
+  }
+  // Negated comparisons, so that a NaN fails.
+  bool within(const Limits& limits) const {
+    return loss_deviation() <= limits.loss && !(logits && !(*logits <= limits.logits)) &&
+           std::all_of(gradients.begin(), gradients.end(),
+                       [&](const auto& entry) { return entry.second <= limits.gradient; });
+  }
+};
+
+Report verify_builtin(GeluForm gelu, DType dtype) {
+  ModelConfig config = verify_case::model();
+  config.gelu = gelu;
+  VerifyRun run(config, dtype);
+  const Exec& exec = run.exec();
+  const auto& parameters = run.state().layout().list();
+  ops::fill(exec, {.out = run.state().updated_weights(), .value = 0.0f});
+  for (std::size_t t = 0; t < parameters.size(); ++t) {
+    const bool scale = parameters[t].init == Init::kOnes;
+    std::vector<float> values(static_cast<std::size_t>(parameters[t].count()));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<float>(
+          verify_case::weight(static_cast<std::int64_t>(t), static_cast<std::int64_t>(i), scale));
+    }
+    ops::upload(exec, run.state().layout().view(run.state().updated_weights(), parameters[t]),
+                values.data());
+  }
+  if (run.state().flat_masters().present()) {
+    ops::cast(exec, {.out = run.state().flat_weights(), .in = run.state().flat_masters()});
+  }
+  std::vector<std::int32_t> inputs, targets;
+  for (std::int64_t i = 0; i < verify_case::kBatch * config.block_size; ++i) {
+    inputs.push_back(verify_case::input(i));
+    targets.push_back(verify_case::target(i));
+  }
+  const Outcome outcome = run.run(verify_case::kBatch, inputs, targets);
+
+  const verify_case::Expected& expected = verify_case::expected();
+  const bool erf = gelu == GeluForm::kErf;
+  const auto& norms = erf ? expected.gradient_norms_erf : expected.gradient_norms_tanh;
+  Report report{.loss = outcome.loss,
+                .expected_loss = erf ? expected.loss_erf : expected.loss_tanh,
+                .logits = {},
+                .gradients = {}};
+  for (std::size_t t = 0; t < parameters.size(); ++t) {
+    report.gradients.emplace_back(parameters[t].name,
+                                  std::abs(norm_of(outcome.gradients[t]) - norms[t]) / norms[t]);
+  }
+  return report;
+}
+
+// Sizes from the tensors themselves; only the number of heads leaves no trace in them.
+ModelConfig config_of(const SafetensorsFile& file, const VerifyOptions& options) {
+  const auto stored = file.metadata().find("config");
+  const nlohmann::json json = stored == file.metadata().end()
+                                  ? nlohmann::json::object()
+                                  : nlohmann::json::parse(stored->second, nullptr, false);
+  ModelConfig config;
+  const std::vector<std::int64_t>& wte = file.at("wte.weight").shape;
+  const std::vector<std::int64_t>& wpe = file.at("wpe.weight").shape;
+  if (wte.size() != 2 || wpe.size() != 2 || wte[1] != wpe[1] || wte[1] < 1) {
+    throw DataError(file.path(), "wte.weight and wpe.weight are not tables of one width");
+  }
+  config.vocab_size = wte[0];
+  config.n_embd = wte[1];
+  config.block_size = wpe[0];
+  config.n_layer = 0;
+  while (file.tensors().contains(concat("h.", config.n_layer, ".ln_1.weight"))) ++config.n_layer;
+  config.bias = file.tensors().contains("ln_f.bias");
+  config.gelu = options.gelu == "tanh" ? GeluForm::kTanh : GeluForm::kErf;
+  config.n_head = options.n_head;
+  if (config.n_head == 0 && json.is_object() && json.contains("n_head") &&
+      json["n_head"].is_number_integer()) {
+    config.n_head = json["n_head"].get<std::int64_t>();
+  }
+  if (config.n_head < 1 || config.n_embd % config.n_head != 0) {
+    throw ConfigError("--n_head", concat(config.n_head, " heads for a width of ", config.n_embd,
+                                         ": give a divisor of the width"));
+  }
+  return config;
+}
+
+Report verify_files(const VerifyOptions& options, DType dtype) {
+  const SafetensorsFile weights(options.weights), io(options.io);
+  const ModelConfig config = config_of(weights, options);
+  VerifyRun run(config, dtype);
+  run.state().load_weights(run.exec(), weights, true);
+
+  const std::vector<std::int64_t> shape = io.at("idx").shape;
+  const std::vector<std::int32_t> inputs = io.integers("idx"), targets = io.integers("targets");
+  const bool in_range =
+      std::all_of(inputs.begin(), inputs.end(),
+                  [&](std::int32_t t) { return t >= 0 && t < config.vocab_size; }) &&
+      std::all_of(targets.begin(), targets.end(),
+                  [&](std::int32_t t) { return t < config.vocab_size; });
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[1] > config.block_size ||
+      targets.size() != inputs.size() || !in_range) {
+    throw DataError(io.path(), concat("idx and targets are not (batch, time) tokens below ",
+                                      config.vocab_size, " with time up to ", config.block_size));
+  }
+  const Outcome outcome = run.run(shape[0], inputs, targets);
+
+  Report report{.loss = outcome.loss,
+                .expected_loss = io.floats("loss").at(0),
+                .logits = {},
+                .gradients = {}};
+  const std::vector<float> logits = io.floats("logits");
+  if (logits.size() != outcome.logits.size()) {
+    throw DataError(io.path(), concat("logits has ", logits.size(), " values, expected ",
+                                      outcome.logits.size()));
+  }
+  double worst = 0.0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const double deviation =
+        std::abs(static_cast<double>(logits[i]) - static_cast<double>(outcome.logits[i]));
+    worst = deviation <= worst ? worst : deviation;  // a NaN stays
+  }
+  report.logits = worst;
+  if (options.grads.empty()) return report;
+
+  const SafetensorsFile grads(options.grads);
+  const auto& parameters = run.state().layout().list();
+  for (std::size_t t = 0; t < parameters.size(); ++t) {
+    const Parameter& parameter = parameters[t];
+    std::vector<float> expected = grads.floats(parameter.name);
+    if (std::ssize(expected) != parameter.count()) {
+      throw DataError(grads.path(), concat(parameter.name, " has ", expected.size(),
+                                           " values, expected ", parameter.count()));
+    }
+    if (parameter.transposed_in_hf && parameter.shape.rank() == 2) {
+      const std::int64_t rows = parameter.shape[0], columns = parameter.shape[1];
+      std::vector<float> turned(expected.size());
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t c = 0; c < columns; ++c) turned[r * columns + c] = expected[c * rows + r];
+      }
+      expected = std::move(turned);
+    }
+    report.gradients.emplace_back(parameter.name, relative_l2(outcome.gradients[t], expected));
+  }
+  return report;
+}
+
+void print(const Report& report, const VerifyOptions& options, bool pass) {
+  if (options.json) {
+    nlohmann::ordered_json json = {{"dtype", options.dtype},
+                                   {"gelu", options.gelu},
+                                   {"loss", report.loss},
+                                   {"expected_loss", report.expected_loss},
+                                   {"loss_deviation", report.loss_deviation()}};
+    if (report.logits) json["logits_max_abs_deviation"] = *report.logits;
+    json["gradient_worst_deviation"] = report.worst_gradient();
+    json["gradients"] = nlohmann::ordered_json::object();
+    for (const auto& [name, deviation] : report.gradients) json["gradients"][name] = deviation;
+    json["pass"] = pass;
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  fmt::print("loss      {:.7f}, expected {:.7f}, off by {:.2e}\n", report.loss,
+             report.expected_loss, report.loss_deviation());
+  if (report.logits) fmt::print("logits    off by at most {:.2e}\n", *report.logits);
+  for (const auto& [name, deviation] : report.gradients) {
+    fmt::print("gradient  {:<24} off by {:.2e} of its norm\n", name, deviation);
+  }
+  fmt::print("{}\n", pass ? "all within limits" : "NOT within limits");
+}
+
+void run(const VerifyOptions& options) {
+  const DType dtype =
+      options.dtype == "bf16" || options.dtype == "bfloat16" ? DType::kBFloat16 : DType::kFloat32;
+  if (options.weights.empty() != options.io.empty()) {
+    throw ConfigError("verify", "--weights and --io go together");
+  }
+  const GeluForm gelu = options.gelu == "tanh" ? GeluForm::kTanh : GeluForm::kErf;
+  const Report report =
+      options.weights.empty() ? verify_builtin(gelu, dtype) : verify_files(options, dtype);
+  const bool pass = report.within(dtype == DType::kFloat32 ? kFloat32Limits : kBFloat16Limits);
+  print(report, options, pass);
+  if (!pass) throw InternalError("verify: a deviation is above its limit");
+}
+
+}  // namespace
+
+Command add_verify(CLI::App& app) {
+  const auto options = std::make_shared<VerifyOptions>();
+  app.add_option("--weights", options->weights, "safetensors file of weights, Hugging Face names")
+      ->type_name("FILE");
+  app.add_option("--io", options->io, "safetensors file with idx, targets, logits and loss")
+      ->type_name("FILE");
+  app.add_option("--grads", options->grads, "safetensors file of gradients")->type_name("FILE");
+  app.add_option("--gelu", options->gelu, "form of GELU")->check(CLI::IsMember({"erf", "tanh"}));
+  app.add_option("--dtype", options->dtype, "arithmetic to check")
+      ->check(CLI::IsMember({"fp32", "float32", "bf16", "bfloat16"}));
+  app.add_option("--n_head", options->n_head, "heads, where the file's metadata does not say");
+  app.add_flag("--json", options->json, "print JSON");
+  return [options] { run(*options); };
+}
+
+}  // namespace gpt2train

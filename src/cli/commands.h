@@ -1,0 +1,19 @@
+// The commands. Each adds its options to a CLI11 app and returns what to run; exit codes are
+// main's.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace gpt2train {
+
+using Command = std::function<void()>;
+
+Command add_train(CLI::App& app);
+Command add_plan(CLI::App& app);
+Command add_sample(CLI::App& app);
+// Returns nothing and throws InternalError when a deviation is above its limit.
+Command add_verify(CLI::App& app);
+Command add_devices(CLI::App& app);
+
+}  // namespace gpt2train

@@ -1,0 +1,98 @@
+// gpt2train: the command line. Every error becomes one line on stderr and an exit code here.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <string>
+
+#include "gpt2train/config/load.h"
+#include "gpt2train/core/error.h"
+#include "src/cli/commands.h"
+
+namespace gpt2train {
+namespace {
+
+enum ExitCode : int {
+  kDone = 0,
+  kInternal = 1,
+  kConfiguration = 2,
+  kDataOrCheckpoint = 3,
+  kOutOfMemory = 4,
+  kDevice = 5,
+};
+
+int fail(ExitCode code, const char* message) {
+  std::fprintf(stderr, "gpt2train: %s\n", message);
+  return code;
+}
+
+// An unknown --flag gets the same help as an unknown key of a file: the nearest known one.
+void reject_strangers(const CLI::App& app) {
+  for (const std::string& word : app.remaining(true)) {
+    if (!word.starts_with("--")) throw ConfigError(word, "not a command or a flag");
+    const std::string flag = word.substr(0, word.find('='));
+    static_cast<void>(load_config("", {{.flag = flag, .key = flag.substr(2), .value = "0"}}));
+    throw ConfigError(flag, "not a flag of this command");
+  }
+}
+
+int run(int argc, char** argv) {
+  CLI::App app(
+      "Trains GPT-2 inside a memory budget. Without a command: gpt2train --config FILE "
+      "[--key=value ...] trains.",
+      "gpt2train");
+  app.set_version_flag("--version", GPT2TRAIN_VERSION);
+  app.allow_extras();
+  app.require_subcommand(0, 1);
+  const Command train = add_train(app);
+
+  std::map<CLI::App*, Command> commands;
+  const auto command = [&](const char* name, const char* help, Command (*add)(CLI::App&)) {
+    CLI::App* sub = app.add_subcommand(name, help);
+    sub->allow_extras();
+    commands[sub] = add(*sub);
+  };
+  command("train", "train, as without a command", add_train);
+  command("plan", "what a run will need, without running it", add_plan);
+  command("sample", "write text with a trained model", add_sample);
+  command("verify", "check this build on this machine against reference results", add_verify);
+  command("devices", "what was found, and how much memory is free", add_devices);
+
+  if (argc == 1) {
+    std::fputs(app.help().c_str(), stdout);
+    return kDone;
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& request) {  // --help, --version
+    return app.exit(request);
+  } catch (const CLI::ParseError& error) {
+    throw ConfigError("command line", error.what());
+  }
+  reject_strangers(app);
+  const auto chosen = app.get_subcommands();
+  (chosen.empty() ? train : commands.at(chosen.front()))();
+  return kDone;
+}
+
+}  // namespace
+}  // namespace gpt2train
+
+int main(int argc, char** argv) {
+  using namespace gpt2train;
+  try {
+    return run(argc, argv);
+  } catch (const ConfigError& error) {
+    return fail(kConfiguration, error.what());
+  } catch (const DataError& error) {
+    return fail(kDataOrCheckpoint, error.what());
+  } catch (const CheckpointError& error) {
+    return fail(kDataOrCheckpoint, error.what());
+  } catch (const OutOfMemoryError& error) {
+    return fail(kOutOfMemory, error.what());
+  } catch (const DeviceError& error) {
+    return fail(kDevice, error.what());
+  } catch (const std::exception& error) {
+    return fail(kInternal, error.what());
+  }
+}

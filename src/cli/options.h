@@ -1,0 +1,21 @@
+// Command-line options: one for every setting, from the list that the YAML parser and the reference
+// page share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "gpt2train/config/load.h"
+
+namespace gpt2train {
+
+struct ConfigOptions {
+  std::string file;
+  std::vector<Override> overrides;
+};
+
+// Adds --config and, for each setting, --name and --section.name.
+void add_config_options(CLI::App& app, ConfigOptions& options);
+
+}  // namespace gpt2train

@@ -1,0 +1,140 @@
+#include "src/cli/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "gpt2train/core/units.h"
+#include "gpt2train/memory/report.h"
+
+namespace gpt2train {
+namespace {
+
+constexpr int kBarWidth = 24;
+constexpr std::chrono::milliseconds kRedrawInterval{100};
+
+std::string plan_text(const Plan& plan) {
+  return fmt::format("micro-batch {} x accumulation {}, recompute {}", plan.micro_batch,
+                     plan.accumulation, name_of(plan.recompute));
+}
+
+std::string bytes_text(std::size_t bytes) {
+  return fmt::format("{} ({} bytes)", human_bytes(bytes),
+                     with_commas(static_cast<std::int64_t>(bytes)));
+}
+
+}  // namespace
+
+Progress::Progress(const RunConfig& config)
+    : config_(config), terminal_(isatty(STDOUT_FILENO) != 0) {}
+
+Progress::~Progress() {
+  clear_bar();
+}
+
+void Progress::clear_bar() {
+  if (!bar_shown_) return;
+  std::fputs("\r\033[K", stdout);
+  bar_shown_ = false;
+}
+
+void Progress::line(const std::string& text) {
+  clear_bar();
+  std::fputs((text + '\n').c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void Progress::draw_bar(const std::string& text) {
+  if (!terminal_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - drawn_ < kRedrawInterval) return;
+  drawn_ = now;
+  std::fputs(("\r" + text + "\033[K").c_str(), stdout);
+  std::fflush(stdout);
+  bar_shown_ = true;
+}
+
+void Progress::on_plan(const PlanEvent& event) {
+  const MemoryStats& stats = event.prediction.stats;
+  line(fmt::format("model: {} parameters, {} layers, {} heads, {} wide, block {}, vocabulary {}",
+                   human_count(parameter_count(config_.model)), config_.model.n_layer,
+                   config_.model.n_head, config_.model.n_embd, config_.model.block_size,
+                   config_.model.vocab_size));
+  line(fmt::format("step:  {} sequences, {} tokens", config_.training.effective_batch(),
+                   with_commas(config_.training.effective_batch() * config_.model.block_size)));
+  line(fmt::format("plan:  {}{}", plan_text(event.plan),
+                   event.lowered ? " (lowered to fit the budget)" : ""));
+  if (event.prediction.failure) {
+    line(fmt::format(
+        "       does not fit the budget of {}, as {} {} will show; plan: off starts anyway",
+        human_bytes(event.budget_bytes), event.prediction.failure->tensor,
+        event.prediction.failure->shape));
+  } else {
+    line(fmt::format("       predicted peak {}, reserved {}, budget {}",
+                     human_bytes(stats.peak_allocated_bytes),
+                     human_bytes(stats.peak_reserved_bytes), human_bytes(event.budget_bytes)));
+  }
+}
+
+void Progress::on_step(const StepEvent& event) {
+  loss_ = event.loss;
+  const double keep = step_seconds_ == 0.0 ? 0.0 : 0.9;
+  step_seconds_ = keep * step_seconds_ + (1.0 - keep) * event.step_seconds;
+  tokens_per_second_ = keep * tokens_per_second_ + (1.0 - keep) * event.tokens_per_second;
+  memory_bytes_ = event.peak_bytes;
+  if (event.skipped) {
+    line(fmt::format("iter {}: a gradient is not finite (loss {:.4f}); update skipped", event.step,
+                     event.loss));
+  }
+  if (event.step % config_.training.log_interval != 0) return;
+  std::string text = fmt::format("iter {}: loss {:.4f}, time {:.2f}ms, {:.0f} tok/s", event.step,
+                                 event.loss, event.step_seconds * 1e3, event.tokens_per_second);
+  if (event.mfu > 0.0) text += fmt::format(", mfu {:.2f}%", event.mfu * 100.0);
+  line(text + fmt::format(", lr {:.3g}, norm {:.3f}, peak {}", event.learning_rate, event.grad_norm,
+                          human_bytes(event.peak_bytes)));
+}
+
+void Progress::on_progress(const char* what, std::int64_t step, std::int64_t done,
+                           std::int64_t of) {
+  const std::int64_t last = std::max<std::int64_t>(config_.training.max_iters, 1);
+  const auto filled = static_cast<int>(step * kBarWidth / last);
+  std::string bar(kBarWidth, ' ');
+  for (int i = 0; i < filled && i < kBarWidth; ++i) bar[static_cast<std::size_t>(i)] = '=';
+  draw_bar(fmt::format("[{}] {}/{} {} {}/{}  loss {:.4f}  {:.0f} tok/s  mem {}  left {}", bar, step,
+                       last, what, done, of, loss_, tokens_per_second_, human_bytes(memory_bytes_),
+                       human_seconds(step_seconds_ * static_cast<double>(last - step))));
+}
+
+void Progress::on_evaluation(const EvalEvent& event) {
+  line(fmt::format("step {}: train loss {:.4f}, val loss {:.4f}", event.step, event.train_loss,
+                   event.val_loss));
+}
+
+void Progress::on_out_of_memory(const OutOfMemoryEvent& event) {
+  line(OutOfMemoryError(event.facts).what());
+  line(fmt::format("  going on with {} instead of {}: same samples, same step", plan_text(event.to),
+                   plan_text(event.from)));
+}
+
+void Progress::on_checkpoint(const CheckpointEvent& event) {
+  line(fmt::format("saved {} in {:.1f}s", event.path, event.seconds));
+}
+
+void Progress::on_end(const EndEvent& event) {
+  line(event.interrupted
+           ? fmt::format("interrupted at iteration {}", event.step)
+           : fmt::format("done: {} iterations in {}", event.step, human_seconds(event.seconds)));
+  line(memory_table(event.stats));
+  const MemoryStats& predicted = event.prediction.stats;
+  line("peak memory, predicted: " + bytes_text(predicted.peak_allocated_bytes));
+  line("peak memory, measured:  " + bytes_text(event.stats.peak_allocated_bytes));
+  line("reserved,    predicted: " + bytes_text(predicted.peak_reserved_bytes));
+  line("reserved,    measured:  " + bytes_text(event.stats.peak_reserved_bytes));
+}
+
+void Progress::on_note(const std::string& text) {
+  line(text);
+}
+
+}  // namespace gpt2train

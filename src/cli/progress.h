@@ -1,0 +1,42 @@
+// A run on the screen: nanoGPT-like lines, and on a terminal a progress bar below them.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "gpt2train/train/observer.h"
+#include "gpt2train/train/run_config.h"
+
+namespace gpt2train {
+
+class Progress final : public TrainObserver {
+ public:
+  explicit Progress(const RunConfig& config);
+  ~Progress() override;
+
+  void on_plan(const PlanEvent& event) override;
+  void on_step(const StepEvent& event) override;
+  void on_evaluation(const EvalEvent& event) override;
+  void on_out_of_memory(const OutOfMemoryEvent& event) override;
+  void on_checkpoint(const CheckpointEvent& event) override;
+  void on_end(const EndEvent& event) override;
+  void on_note(const std::string& text) override;
+  void on_progress(const char* what, std::int64_t step, std::int64_t done,
+                   std::int64_t of) override;
+
+ private:
+  void line(const std::string& text);
+  void draw_bar(const std::string& text);
+  void clear_bar();
+
+  const RunConfig& config_;
+  const bool terminal_;
+  bool bar_shown_ = false;
+  double loss_ = 0.0;
+  double tokens_per_second_ = 0.0;  // smoothed
+  double step_seconds_ = 0.0;       // smoothed
+  std::size_t memory_bytes_ = 0;
+  std::chrono::steady_clock::time_point drawn_ = {};
+};
+
+}  // namespace gpt2train

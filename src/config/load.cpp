@@ -1,0 +1,291 @@
+#include "gpt2train/config/load.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <sstream>
+#include <string_view>
+
+#include "gpt2train/config/fields.h"
+#include "gpt2train/core/error.h"
+#include "src/config/text.h"
+
+namespace gpt2train {
+namespace {
+
+// Reads the text of one setting into its member.
+struct Setter {
+  const FieldInfo& field;
+  const std::string& text;
+  const std::string& where;
+  std::string current_section = {};
+
+  void section(const char* name) { current_section = name; }
+
+  template <class Value>
+  void operator()(const char* name, Value& value, const char*, Range range = {}) {
+    if (field.name != name || field.section != current_section) return;
+    Value parsed{};
+    if (!parse(text, parsed) || !contains(range, parsed)) {
+      throw ConfigError(where, concat("expected ", field.type, ", found ", in_quotes(text)));
+    }
+    value = parsed;
+  }
+};
+
+std::string describe(const YAML::Node& node) {
+  if (node.IsScalar()) return in_quotes(node.Scalar());
+  return node.IsMap() ? "a map" : node.IsSequence() ? "a list" : "nothing";
+}
+
+// Where the document read last begins; what is in it goes nowhere.
+struct DocumentStart : YAML::EventHandler {
+  YAML::Mark mark;
+
+  void OnDocumentStart(const YAML::Mark& start) override { mark = start; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+class ConfigLoader {
+ public:
+  explicit ConfigLoader(const std::string& file) : file_(file) {}
+
+  void read_file(std::string yaml) {
+    // Without this, yaml-cpp 0.7 lets the end of the file close a quote that was left open.
+    yaml.erase(yaml.find_last_not_of(" \t\r\n") + 1);
+    YAML::Node top;
+    try {
+      check_single_document(yaml);
+      top = YAML::Load(yaml);
+    } catch (const YAML::Exception& error) {
+      throw ConfigError(place_of(error.mark), "not valid YAML: " + printable(error.msg));
+    }
+    if (!top.IsNull()) read_top_level(top);  // else blank, or comments alone
+  }
+
+  void read_override(const Override& given) {
+    const FieldInfo* field = find(given.key);
+    if (field == nullptr) throw ConfigError(given.flag, "unknown setting" + suggest("", given.key));
+    given_.push_back({.path = field->path(), .key_place = given.flag, .where = given.flag});
+    set(*field, given.value);
+  }
+
+  RunConfig finish() const {
+    check_together();
+    return config_;
+  }
+
+ private:
+  struct Given {
+    std::string path;       // of a setting or a section
+    std::string key_place;  // "file:line:column", or the flag
+    std::string where;      // how a message about the value begins: "file:line:column: path"
+  };
+
+  // YAML::Load reads one document and is silent about the rest, be it one after a stray comma;
+  // YAML::LoadAll never returns from the latter.
+  void check_single_document(const std::string& yaml) const {
+    std::istringstream stream(yaml);
+    YAML::Parser parser(stream);
+    DocumentStart document;
+    parser.HandleNextDocument(document);
+    if (!parser.HandleNextDocument(document)) return;
+    throw ConfigError(place_of(document.mark), "expected one YAML document, found more");
+  }
+
+  void read_top_level(const YAML::Node& top) {
+    if (!top.IsMap()) {
+      throw ConfigError(place_of(top.Mark()), "expected a map of settings, found " + describe(top));
+    }
+    for (const auto& entry : top) {
+      const std::string key = read_key(entry.first);
+      if (is_section(key)) {
+        read_section(key, entry.first, entry.second);
+      } else if (const FieldInfo* field = find(key)) {
+        read_setting(*field, entry.first, entry.second);
+      } else {
+        throw ConfigError(concat(place_of(entry.first.Mark()), ": ", printable(key)),
+                          "unknown setting" + suggest("", key));
+      }
+    }
+  }
+
+  void read_section(const std::string& section, const YAML::Node& key, const YAML::Node& value) {
+    note(section, key, value);
+    if (value.IsNull()) return;  // every line in it is a comment
+    if (!value.IsMap()) {
+      throw ConfigError(given_.back().where,
+                        "expected a map of settings, found " + describe(value));
+    }
+    for (const auto& entry : value) {
+      const std::string name = read_key(entry.first);
+      const std::string path = concat(section, '.', name);
+      const std::string where = concat(place_of(entry.first.Mark()), ": ", printable(path));
+      if (const FieldInfo* field = find(path)) {
+        read_setting(*field, entry.first, entry.second);
+      } else if (const FieldInfo* elsewhere = find(name)) {
+        throw ConfigError(where, elsewhere->section.empty()
+                                     ? "belongs at the top level"
+                                     : "belongs in section " + elsewhere->section);
+      } else {
+        throw ConfigError(where, "unknown setting" + suggest(section, name));
+      }
+    }
+  }
+
+  void read_setting(const FieldInfo& field, const YAML::Node& key, const YAML::Node& value) {
+    note(field.path(), key, value);
+    if (!value.IsScalar()) {
+      throw ConfigError(given_.back().where,
+                        concat("expected ", field.type, ", found ", describe(value)));
+    }
+    set(field, value.Scalar());
+  }
+
+  std::string read_key(const YAML::Node& key) const {
+    if (!key.IsScalar()) {
+      throw ConfigError(place_of(key.Mark()),
+                        "expected the name of a setting, found " + describe(key));
+    }
+    if (key.Scalar() == "<<") {
+      throw ConfigError(place_of(key.Mark()), "merge keys (<<) are not supported");
+    }
+    return key.Scalar();
+  }
+
+  // yaml-cpp keeps both of two equal keys, and here a setting also has two places.
+  void note(const std::string& path, const YAML::Node& key, const YAML::Node& value) {
+    const std::string key_place = place_of(key.Mark());
+    for (const Given& first : given_) {
+      if (first.path != path) continue;
+      throw ConfigError(concat(key_place, ": ", path), "given twice, first at " + first.key_place);
+    }
+    // The mark of an absent value is that of whatever follows.
+    const std::string place = value.IsNull() ? key_place : place_of(value.Mark());
+    given_.push_back({path, key_place, concat(place, ": ", path)});
+  }
+
+  // The text is of the setting noted last.
+  void set(const FieldInfo& field, const std::string& text) {
+    visit_fields(Setter{field, text, given_.back().where}, config_);
+  }
+
+  void check_together() const {
+    const ModelConfig& model = config_.model;
+    require(model.n_embd % model.n_head == 0, {"model.n_embd", "model.n_head"},
+            concat("n_embd ", model.n_embd, " is not a multiple of n_head ", model.n_head));
+
+    const OptimizerConfig& optimizer = config_.optimizer;
+    require(!optimizer.decay_lr || optimizer.min_lr <= optimizer.learning_rate,
+            {"optimizer.min_lr", "optimizer.learning_rate", "optimizer.decay_lr"},
+            concat("min_lr ", text_of(optimizer.min_lr), " is above learning_rate ",
+                   text_of(optimizer.learning_rate)));
+    require(!optimizer.decay_lr || optimizer.warmup_iters <= optimizer.lr_decay_iters,
+            {"optimizer.warmup_iters", "optimizer.lr_decay_iters", "optimizer.decay_lr"},
+            concat("warmup_iters ", optimizer.warmup_iters, " is above lr_decay_iters ",
+                   optimizer.lr_decay_iters));
+
+    const TrainingConfig& training = config_.training;
+    constexpr std::int64_t kMostTokens = std::int64_t{1} << 31;
+    require(training.effective_batch() <= kMostTokens / model.block_size,
+            {"training.batch_size", "training.gradient_accumulation_steps", "model.block_size"},
+            concat("batch_size ", training.batch_size, " * gradient_accumulation_steps ",
+                   training.gradient_accumulation_steps, " * block_size ", model.block_size,
+                   " is above ", kMostTokens, " tokens an iteration"));
+  }
+
+  // A broken rule points at the last given of the settings that it spans.
+  void require(bool holds, std::initializer_list<std::string_view> paths,
+               const std::string& problem) const {
+    if (holds) return;
+    const auto last = std::find_if(given_.rbegin(), given_.rend(), [&](const Given& given) {
+      return std::find(paths.begin(), paths.end(), given.path) != paths.end();
+    });
+    throw ConfigError(last == given_.rend() ? "defaults" : last->where, problem);
+  }
+
+  // By path or by leaf name; the top level comes first, so `device` is not memory.device.
+  const FieldInfo* find(const std::string& key) const {
+    const auto field = std::find_if(fields_.begin(), fields_.end(), [&](const FieldInfo& f) {
+      return key == f.path() || key == f.name;
+    });
+    return field == fields_.end() ? nullptr : &*field;
+  }
+
+  bool is_section(const std::string& key) const {
+    return !key.empty() && std::any_of(fields_.begin(), fields_.end(),
+                                       [&](const FieldInfo& f) { return key == f.section; });
+  }
+
+  // "; did you mean n_layer?", or nothing where no known name is near. An empty section is any.
+  std::string suggest(const std::string& section, const std::string& key) const {
+    std::string best;
+    std::size_t lowest_cost = 2 * (2 + key.size() / 4);
+    const auto consider = [&](const std::string& known, const std::string& shown, bool elsewhere) {
+      const std::size_t cost = 2 * edit_distance(key, known) + (elsewhere ? 1 : 0);
+      if (cost == 0 || cost >= lowest_cost) return;
+      lowest_cost = cost;
+      best = shown;
+    };
+    for (const FieldInfo& field : fields_) {
+      const bool elsewhere = !section.empty() && field.section != section;
+      consider(field.name, elsewhere ? field.path() : field.name, elsewhere);
+      consider(field.path(), field.path(), elsewhere);
+      if (section.empty()) consider(field.section, field.section, false);
+    }
+    return best.empty() ? "" : concat("; did you mean ", best, '?');
+  }
+
+  // Marks count from zero, editors from one.
+  std::string place_of(const YAML::Mark& mark) const {
+    if (mark.is_null()) return file_;
+    return concat(file_, ':', mark.line + 1, ':', mark.column + 1);
+  }
+
+  const std::string file_;
+  const std::vector<FieldInfo> fields_ = list_fields();
+  RunConfig config_;
+  std::vector<Given> given_;  // in order
+};
+
+std::string text_of_file(const std::string& path) {
+  if (std::error_code ignored; std::filesystem::is_directory(path, ignored)) {
+    throw ConfigError(path, "expected a YAML file, found a directory");
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw ConfigError(path, concat("cannot be read: ", std::strerror(errno)));
+  std::ostringstream text;
+  text << file.rdbuf();
+  return std::move(text).str();
+}
+
+}  // namespace
+
+RunConfig load_config(const std::string& path, const std::vector<Override>& overrides) {
+  return parse_config(path.empty() ? "" : text_of_file(path), path, overrides);
+}
+
+RunConfig parse_config(const std::string& yaml, const std::string& name,
+                       const std::vector<Override>& overrides) {
+  ConfigLoader loader(name);
+  loader.read_file(yaml);
+  for (const Override& given : overrides) loader.read_override(given);
+  return loader.finish();
+}
+
+}  // namespace gpt2train

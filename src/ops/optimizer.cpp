@@ -1,0 +1,47 @@
+#include "gpt2train/ops/ops.h"
+#include "src/ops/scratch.h"
+
+namespace gpt2train::ops {
+namespace {
+
+void check_state(const TensorView& state) {
+  GPT2_CHECK(state.count() == kGradStateCount && state.dtype == DType::kFloat32,
+             "gradient state: ", state.shape);
+}
+
+}  // namespace
+
+void grad_norm(const Exec& exec, GradNorm args) {
+  check_state(args.state);
+  GPT2_CHECK(args.gradients.dtype == DType::kFloat32, "grad_norm: gradients are ",
+             name_of(args.gradients.dtype));
+  const Buffer scratch =
+      take_workspace(exec, exec.kernels().grad_norm_workspace, args, "grad_norm_scratch");
+  if (exec.dry_run()) return;
+  exec.kernels().grad_norm(args, exec.stream());
+}
+
+void adamw(const Exec& exec, const AdamW& args) {
+  check_state(args.state);
+  const std::int64_t count = args.weights.count();
+  for (const TensorView& view : {args.gradients, args.m, args.v}) {
+    GPT2_CHECK(view.count() == count && view.dtype == DType::kFloat32, "adamw: ", view.shape, " ",
+               name_of(view.dtype), " for ", count, " weights");
+  }
+  GPT2_CHECK(args.masters.present()
+                 ? args.masters.count() == count && args.masters.dtype == DType::kFloat32
+                 : args.weights.dtype == DType::kFloat32,
+             "adamw: weights are ", name_of(args.weights.dtype), ", masters ", args.masters.shape);
+  std::int64_t end = 0;
+  for (const DecayRange& range : args.ranges) {
+    GPT2_CHECK(range.begin == end && range.end >= range.begin, "adamw: range [", range.begin, ", ",
+               range.end, ") after ", end);
+    end = range.end;
+  }
+  GPT2_CHECK(end == count && args.update >= 1, "adamw: ranges end at ", end, " of ", count,
+             ", update ", args.update);
+  if (exec.dry_run()) return;
+  exec.kernels().adamw(args, exec.stream());
+}
+
+}  // namespace gpt2train::ops

@@ -1,0 +1,504 @@
+// A checkpoint comes into being by one rename of a directory that is already on disk, whole.
+// Nothing else in out_dir changes before that, and old ones go only after it.
+#include "gpt2train/train/checkpoint.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string_view>
+#include <system_error>
+#include <tuple>
+#include <utility>
+
+#include "gpt2train/core/error.h"
+#include "gpt2train/core/units.h"
+
+namespace gpt2train {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr int kVersion = 1;
+constexpr const char* kPrefix = "step-";
+constexpr const char* kUnfinished = ".tmp";   // never a checkpoint; removed by the next write
+constexpr const char* kReplacement = ".new";  // whole, about to take the place of its namesake
+constexpr const char* kManifest = "manifest.json";
+constexpr const char* kStateFile = "state.json";
+constexpr const char* kConfigFile = "config.yaml";
+constexpr std::size_t kPiece = 64 * kKiB;  // of a file, checksummed while it is in cache
+
+std::string words(int code) {
+  return std::generic_category().message(code);
+}
+
+[[noreturn]] void fail(const std::string& path, const char* action, int code) {
+  throw CheckpointError(path, concat("cannot ", action, ": ", words(code)));
+}
+
+// ---- files ----------------------------------------------------------------------------------
+
+// Streaming XXH3 of 128 bits.
+class Checksum {
+ public:
+  Checksum() { XXH3_128bits_reset(state_.get()); }
+  void update(const void* data, std::size_t size) { XXH3_128bits_update(state_.get(), data, size); }
+  std::string hex() const {
+    const XXH128_hash_t hash = XXH3_128bits_digest(state_.get());
+    return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+  }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  std::unique_ptr<XXH3_state_t, Free> state_{XXH3_createState()};
+};
+
+std::string checksum_of(std::string_view text) {
+  Checksum checksum;
+  checksum.update(text.data(), text.size());
+  return checksum.hex();
+}
+
+class Descriptor {
+ public:
+  Descriptor(const std::string& path, int flags)
+      : fd_(open(path.c_str(), flags | O_CLOEXEC, 0666)) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  bool valid() const { return fd_ >= 0; }
+  int value() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// What the manifest says of a file.
+struct FileSum {
+  std::uint64_t bytes = 0;
+  std::string checksum = {};
+};
+
+// Writes one file of a checkpoint and sums it on the way.
+class FileWriter {
+ public:
+  // `space` explains a full disk: what the checkpoint needs and what was free.
+  FileWriter(std::string path, std::string space)
+      : path_(std::move(path)),
+        space_(std::move(space)),
+        file_(path_, O_WRONLY | O_CREAT | O_EXCL) {
+    if (!file_.valid()) fail_here("create");
+  }
+
+  void write(std::span<const std::byte> data) {
+    while (!data.empty()) {
+      const std::span<const std::byte> piece = data.first(std::min(kPiece, data.size()));
+      checksum_.update(piece.data(), piece.size());
+      write_piece(piece);
+      data = data.subspan(piece.size());
+    }
+  }
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+
+  FileSum finish() {
+    // Delayed allocation: some file systems report a full disk only now.
+    if (fsync(file_.value()) != 0) fail_here("sync");
+    return {bytes_, checksum_.hex()};
+  }
+
+ private:
+  void write_piece(std::span<const std::byte> piece) {
+    while (!piece.empty()) {
+      const ssize_t written = ::write(file_.value(), piece.data(), piece.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) fail_here("write");
+      bytes_ += static_cast<std::uint64_t>(written);
+      piece = piece.subspan(static_cast<std::size_t>(written));
+    }
+  }
+
+  [[noreturn]] void fail_here(const char* action) const {
+    const int code = errno;
+    const bool full = code == ENOSPC || code == EDQUOT;
+    throw CheckpointError(path_, concat("cannot ", action, ": ", words(code), full ? space_ : ""));
+  }
+
+  std::string path_;
+  std::string space_;
+  Descriptor file_;
+  Checksum checksum_;
+  std::uint64_t bytes_ = 0;
+};
+
+// Hands the file's bytes to `use`, piece by piece; returns why it could not. Plain reads: a bad
+// sector is an error here, and would be a SIGBUS in a mapping.
+template <class Use>
+std::optional<std::string> read_file(const std::string& path, Use use) {
+  const Descriptor file(path, O_RDONLY);
+  if (!file.valid()) return concat("cannot open: ", words(errno));
+  std::vector<char> piece(kPiece);
+  for (;;) {
+    const ssize_t got = read(file.value(), piece.data(), piece.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return concat("cannot read: ", words(errno));
+    if (got == 0) return std::nullopt;
+    use(std::string_view(piece.data(), static_cast<std::size_t>(got)));
+  }
+}
+
+std::optional<std::string> read_text(const std::string& path, std::string& text) {
+  return read_file(path, [&](std::string_view piece) { text += piece; });
+}
+
+std::optional<std::string> sum_file(const std::string& path, FileSum& sum) {
+  Checksum checksum;
+  const auto problem = read_file(path, [&](std::string_view piece) {
+    checksum.update(piece.data(), piece.size());
+    sum.bytes += piece.size();
+  });
+  sum.checksum = checksum.hex();
+  return problem;
+}
+
+// ---- directories ----------------------------------------------------------------------------
+
+void sync_directory(const std::string& path) {
+  const Descriptor directory(path, O_RDONLY | O_DIRECTORY);
+  if (!directory.valid()) fail(path, "open", errno);
+  // Some network file systems cannot sync a directory, and say EINVAL.
+  if (fsync(directory.value()) != 0 && errno != EINVAL) fail(path, "sync", errno);
+}
+
+std::string parent_of(const std::string& path) {
+  const fs::path parent = fs::path(path).parent_path();
+  return parent.empty() ? "." : parent.string();
+}
+
+void make_directories(const std::string& path) {
+  std::error_code error;
+  if (fs::is_directory(path, error)) return;
+  make_directories(parent_of(path));
+  if (!fs::create_directory(path, error) && error) fail(path, "create", error.value());
+  sync_directory(parent_of(path));
+}
+
+void remove_tree(const std::string& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) fail(path, "remove", error.value());
+}
+
+void rename_synced(const std::string& from, const std::string& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error) fail(from, "rename", error.value());
+  sync_directory(parent_of(to));
+}
+
+// Removes a checkpoint. A crash on the way leaves no half of one under a checkpoint's name.
+void discard(const std::string& path) {
+  const std::string doomed = concat(path, ".old", kUnfinished);
+  rename_synced(path, doomed);
+  remove_tree(doomed);
+}
+
+std::string directory_name(std::int64_t iteration) {
+  return fmt::format("{}{:08}", kPrefix, iteration);
+}
+
+std::vector<std::string> entries_of(const std::string& out_dir) {
+  std::vector<std::string> names;
+  std::error_code error;
+  fs::directory_iterator it(out_dir, error);
+  if (error == std::errc::no_such_file_or_directory) return names;
+  for (; !error && it != fs::directory_iterator(); it.increment(error)) {
+    names.push_back(it->path().filename().string());
+  }
+  if (error) fail(out_dir, "list", error.value());
+  return names;
+}
+
+// A .tmp directory on its way to become a checkpoint, removed when it does not.
+class UnfinishedDirectory {
+ public:
+  explicit UnfinishedDirectory(std::string path) : path_(std::move(path)) {
+    std::error_code error;
+    if (!fs::create_directory(path_, error)) fail(path_, "create", error.value());
+  }
+  ~UnfinishedDirectory() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+  UnfinishedDirectory(const UnfinishedDirectory&) = delete;
+  UnfinishedDirectory& operator=(const UnfinishedDirectory&) = delete;
+  const std::string& path() const { return path_; }
+
+  void publish(const std::string& final_path) {
+    sync_directory(path_);
+    rename_synced(path_, final_path);
+    path_.clear();
+  }
+
+ private:
+  std::string path_;
+};
+
+// Puts the whole checkpoint `path`.new in the place of `path`; one of the two is there throughout.
+void move_into_place(const std::string& path) {
+  std::error_code ignored;
+  if (fs::exists(path, ignored)) discard(path);
+  rename_synced(path + kReplacement, path);
+}
+
+// Clears up after writes that were cut short.
+void finish_interrupted(const std::string& out_dir) {
+  for (const std::string& name : entries_of(out_dir)) {
+    if (name.starts_with(kPrefix) && name.ends_with(kUnfinished)) {
+      remove_tree(concat(out_dir, '/', name));
+    }
+  }
+  for (const FoundCheckpoint& found : list_checkpoints(out_dir)) {
+    if (!found.path.ends_with(kReplacement)) continue;
+    if (checkpoint_problem(found.path)) {
+      discard(found.path);
+    } else {
+      move_into_place(concat(out_dir, '/', directory_name(found.iteration)));
+    }
+  }
+}
+
+// ---- contents -------------------------------------------------------------------------------
+
+// Shortest text that reads back as the same bits, also for infinity, which JSON has no number for.
+std::string double_text(double value) {
+  return fmt::format("{}", value);
+}
+
+double double_from(const std::string& text) {
+  double value = 0.0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) {
+    throw std::invalid_argument(concat('"', text, "\" is not a number"));
+  }
+  return value;
+}
+
+std::string state_text(const TrainState& state) {
+  const Json json = {{"iteration", state.iteration},
+                     {"updates", state.updates},
+                     {"next_sample", state.next_sample},
+                     {"seed", state.seed},
+                     {"best_val_loss", double_text(state.best_val_loss)},
+                     {"micro_batch", state.micro_batch},
+                     {"accumulation", state.accumulation},
+                     {"recompute", state.recompute}};
+  return json.dump(2) + '\n';
+}
+
+struct FileToWrite {
+  std::string name;
+  std::string start;  // all of a text file, the header of a tensor file
+  std::span<const TensorToStore> tensors = {};
+
+  std::uint64_t bytes() const {
+    std::uint64_t total = start.size();
+    for (const TensorToStore& tensor : tensors) total += tensor.bytes.size();
+    return total;
+  }
+};
+
+std::vector<FileToWrite> files_of(const CheckpointContents& contents) {
+  // Where Hugging Face's files have linear layers (in, out), ours have (out, in).
+  const std::map<std::string, std::string> orientation = {{"linear_layers", "out_in"}};
+  return {
+      {"model.safetensors", safetensors_header(contents.weights, orientation), contents.weights},
+      {"optimizer.safetensors", safetensors_header(contents.optimizer, orientation),
+       contents.optimizer},
+      {kConfigFile, contents.config_yaml},
+      {kStateFile, state_text(contents.state)}};
+}
+
+// ---- manifest -------------------------------------------------------------------------------
+
+// The body with its own checksum as the first entry, so that a torn manifest gives itself away.
+std::string seal(const std::string& body) {
+  return concat("{\n  \"checksum\": \"", checksum_of(body), "\",", body.substr(1));
+}
+
+// The body of a sealed text, or nothing where any byte of it is not as it was written.
+std::optional<std::string> unseal(const std::string& text) {
+  static const std::size_t added = seal("{").size();
+  if (text.size() <= added) return std::nullopt;
+  std::string body = concat('{', text.substr(added));
+  if (seal(body) != text) return std::nullopt;
+  return body;
+}
+
+std::string manifest_text(const std::vector<std::pair<std::string, FileSum>>& sums) {
+  Json files;
+  for (const auto& [name, sum] : sums) {
+    files[name] = {{"bytes", sum.bytes}, {"xxh3_128", sum.checksum}};
+  }
+  return seal(Json{{"version", kVersion}, {"files", files}}.dump(2) + '\n');
+}
+
+std::optional<std::string> file_problem(const std::string& directory, const std::string& name,
+                                        const FileSum& expected) {
+  FileSum found;
+  if (auto problem = sum_file(concat(directory, '/', name), found)) {
+    return concat(name, ": ", *problem);
+  }
+  if (found.bytes != expected.bytes) {
+    return concat(name, ": ", found.bytes, " bytes, expected ", expected.bytes);
+  }
+  if (found.checksum != expected.checksum) {
+    return concat(name, ": checksum ", found.checksum, ", expected ", expected.checksum);
+  }
+  return std::nullopt;
+}
+
+void write_files(const std::string& directory, const std::vector<FileToWrite>& files) {
+  std::uint64_t needed = 0;
+  for (const FileToWrite& file : files) needed += file.bytes();
+  struct statvfs disk {};
+  if (statvfs(directory.c_str(), &disk) != 0) fail(directory, "stat", errno);
+  const std::string space = concat("; the checkpoint needs ", human_bytes(needed), ", ",
+                                   human_bytes(disk.f_bavail * disk.f_frsize), " were free");
+
+  std::vector<std::pair<std::string, FileSum>> sums;
+  for (const FileToWrite& file : files) {
+    FileWriter writer(concat(directory, '/', file.name), space);
+    writer.write(file.start);
+    for (const TensorToStore& tensor : file.tensors) writer.write(tensor.bytes);
+    sums.emplace_back(file.name, writer.finish());
+  }
+  FileWriter manifest(concat(directory, '/', kManifest), space);
+  manifest.write(manifest_text(sums));
+  manifest.finish();
+}
+
+}  // namespace
+
+std::string write_checkpoint(const std::string& out_dir, const CheckpointContents& contents,
+                             std::int64_t keep) {
+  const std::int64_t iteration = contents.state.iteration;
+  GPT2_CHECK(keep >= 1 && iteration >= 0, "keep ", keep, ", iteration ", iteration);
+  make_directories(out_dir);
+  finish_interrupted(out_dir);
+
+  const std::string path = concat(out_dir, '/', directory_name(iteration));
+  UnfinishedDirectory unfinished(path + kUnfinished);
+  write_files(unfinished.path(), files_of(contents));
+  std::error_code ignored;
+  if (fs::exists(path, ignored)) {  // this iteration ran before, until a crash
+    unfinished.publish(path + kReplacement);
+    move_into_place(path);
+  } else {
+    unfinished.publish(path);
+  }
+
+  // Newer ones are left over from before a resume: they neither count nor go.
+  std::int64_t kept = 0;
+  for (const FoundCheckpoint& found : list_checkpoints(out_dir)) {
+    if (found.iteration <= iteration && ++kept > keep) discard(found.path);
+  }
+  return path;
+}
+
+std::vector<FoundCheckpoint> list_checkpoints(const std::string& out_dir) {
+  std::vector<FoundCheckpoint> found;
+  for (const std::string& name : entries_of(out_dir)) {
+    if (!name.starts_with(kPrefix)) continue;
+    const char* digits = name.data() + std::string_view(kPrefix).size();
+    std::int64_t iteration = 0;
+    std::from_chars(digits, name.data() + name.size(), iteration);
+    const std::string canonical = directory_name(iteration);
+    if (name == canonical || name == canonical + kReplacement) {
+      found.push_back({concat(out_dir, '/', name), iteration});
+    }
+  }
+  // Of one iteration, the replacement comes first.
+  std::sort(found.begin(), found.end(), [](const FoundCheckpoint& a, const FoundCheckpoint& b) {
+    return std::tie(a.iteration, a.path) > std::tie(b.iteration, b.path);
+  });
+  return found;
+}
+
+std::optional<std::string> checkpoint_problem(const std::string& path) {
+  std::string text;
+  if (auto problem = read_text(concat(path, '/', kManifest), text)) {
+    return concat(kManifest, ": ", *problem);
+  }
+  const std::optional<std::string> body = unseal(text);
+  if (!body) return concat(kManifest, ": torn or changed, its checksum does not match");
+
+  try {
+    const Json manifest = Json::parse(*body);
+    if (const int version = manifest.at("version"); version != kVersion) {
+      return concat(kManifest, ": version ", version, ", expected ", kVersion);
+    }
+    for (const auto& [name, entry] : manifest.at("files").items()) {
+      if (auto problem = file_problem(path, name, {entry.at("bytes"), entry.at("xxh3_128")})) {
+        return problem;
+      }
+    }
+  } catch (const nlohmann::json::exception& error) {
+    return concat(kManifest, ": ", error.what());
+  }
+  return std::nullopt;
+}
+
+FoundCheckpoint newest_whole_checkpoint(const std::string& out_dir,
+                                        std::vector<std::string>& rejected) {
+  for (const FoundCheckpoint& found : list_checkpoints(out_dir)) {
+    const std::optional<std::string> problem = checkpoint_problem(found.path);
+    if (!problem) return found;
+    rejected.push_back(concat(found.path, ": ", *problem));
+  }
+  std::string message = "no whole checkpoint";
+  for (const std::string& problem : rejected) message += concat("; ", problem);
+  throw CheckpointError(out_dir, message);
+}
+
+TrainState read_train_state(const std::string& path) {
+  const std::string file = concat(path, '/', kStateFile);
+  std::string text;
+  if (auto problem = read_text(file, text)) throw CheckpointError(file, *problem);
+  try {
+    const Json json = Json::parse(text);
+    return {.iteration = json.at("iteration"),
+            .updates = json.at("updates"),
+            .next_sample = json.at("next_sample"),
+            .seed = json.at("seed"),
+            .best_val_loss = double_from(json.at("best_val_loss")),
+            .micro_batch = json.at("micro_batch"),
+            .accumulation = json.at("accumulation"),
+            .recompute = json.at("recompute")};
+  } catch (const std::exception& error) {
+    throw CheckpointError(file, error.what());
+  }
+}
+
+std::string read_checkpoint_config(const std::string& path) {
+  const std::string file = concat(path, '/', kConfigFile);
+  std::string text;
+  if (auto problem = read_text(file, text)) throw CheckpointError(file, *problem);
+  return text;
+}
+
+}  // namespace gpt2train

@@ -1,0 +1,48 @@
+#include "gpt2train/train/evaluate.h"
+
+#include "gpt2train/model/gpt2.h"
+#include "gpt2train/ops/ops.h"
+
+namespace gpt2train {
+
+std::optional<float> evaluate_split(const Exec& exec, const RunConfig& config, const Plan& plan,
+                                    const ModelState& state, const Loader* loader,
+                                    const char* split, const StopCheck& stop) {
+  CachingAllocator& memory = exec.memory();
+  const PhaseScope phase(memory, Phase::kEvaluation);
+  const AllocScope scope(memory, concat("evaluation of ", split));
+  const std::int64_t T = config.model.block_size;
+  const std::int64_t samples = config.evaluation.eval_iters * config.training.batch_size;
+  const float scale = 1.0f / static_cast<float>(samples * T);
+
+  Batch host;
+  const auto run = [&](std::int64_t first, std::int64_t rows) {
+    const StagedBatch batch = stage(exec, rows, T, loader, static_cast<std::uint64_t>(first), host);
+    const Tensor losses(memory, Tag::kActivations, "losses", DType::kFloat32, {rows * T});
+    const Pass pass{.exec = exec,
+                    .config = config.model,
+                    .precision = precision_of(config),
+                    .batch = rows,
+                    .time = T};
+    forward_loss(pass, head_mode_of(config), state.weights(), batch.inputs, batch.targets, losses);
+    ops::loss_sum(
+        exec,
+        {.cell = state.loss_cell(), .losses = losses, .scale = scale, .accumulate = first > 0});
+  };
+
+  const std::int64_t rest = samples % plan.micro_batch, whole = samples - rest;
+  for (std::int64_t first = 0; first < whole; first += plan.micro_batch) {
+    if (stop && stop(first, samples)) return std::nullopt;
+    const std::uint64_t generation = memory.segment_generation();
+    run(first, plan.micro_batch);
+    // A repeat that moved no segment would go on so.
+    if (exec.dry_run() && first > 0 && memory.segment_generation() == generation) break;
+  }
+  if (rest > 0) run(whole, rest);
+
+  float loss = 0.0f;
+  ops::download(exec, &loss, state.loss_cell());
+  return loss;
+}
+
+}  // namespace gpt2train

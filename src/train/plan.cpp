@@ -1,0 +1,117 @@
+#include "gpt2train/train/plan.h"
+
+#include <algorithm>
+
+#include "gpt2train/memory/upstream.h"
+#include "gpt2train/ops/exec.h"
+#include "gpt2train/train/evaluate.h"
+#include "gpt2train/train/state.h"
+#include "gpt2train/train/step.h"
+#include "gpt2train/train/timeline.h"
+
+namespace gpt2train {
+namespace {
+
+// A dry run whose segments still move after this many steps in a row, or rounds, is unsteady.
+constexpr int kMaxSteps = 4;
+constexpr int kMaxRounds = 8;
+
+// One round: the evaluation that is due, then steps up to the next one; repeats are left out.
+// Returns the iteration that the next round begins with.
+std::int64_t dry_round(const Exec& exec, const RunConfig& config, const Plan& plan,
+                       ModelState& state, std::int64_t iteration) {
+  CachingAllocator& memory = exec.memory();
+  if (evaluation_due(config, iteration)) {
+    for (const char* split : {"train", "val"}) {
+      static_cast<void>(evaluate_split(exec, config, plan, state, nullptr, split, {}));
+    }
+  }
+  if (run_ends_at(config, iteration)) return iteration;
+  const std::int64_t next = next_evaluation(config, iteration);
+  for (int steps = 0; steps < kMaxSteps && iteration < next; ++steps, ++iteration) {
+    const std::uint64_t generation = memory.segment_generation();
+    static_cast<void>(train_step(exec, config, plan, state, nullptr, {.iteration = iteration}, {}));
+    if (memory.segment_generation() == generation) break;
+  }
+  return next;
+}
+
+}  // namespace
+
+Plan configured_plan(const RunConfig& config) {
+  return {.micro_batch = config.training.batch_size,
+          .accumulation = config.training.gradient_accumulation_steps,
+          .recompute = config.memory.recompute.value_or(Recompute::kNone)};
+}
+
+double relative_cost(const RunConfig& config, const Plan& plan) {
+  constexpr double kFixedTokens = 32.0;
+  double recompute = 0.0;
+  switch (plan.recompute) {
+    case Recompute::kNone:
+      break;
+    case Recompute::kGelu:
+      recompute = 0.01;
+      break;
+    case Recompute::kGeluLayerNorm:
+      recompute = 0.02;
+      break;
+    case Recompute::kBlock:
+      recompute = 0.33;
+      break;
+  }
+  const auto tokens = static_cast<double>(plan.micro_batch * config.model.block_size);
+  return (1.0 + recompute) * (1.0 + kFixedTokens / tokens);
+}
+
+std::vector<Plan> candidate_plans(const RunConfig& config) {
+  std::vector<Plan> plans;
+  const std::int64_t effective = config.training.effective_batch();
+  for (std::int64_t micro = config.training.batch_size; micro >= 1; --micro) {
+    if (effective % micro != 0) continue;
+    for (const Recompute level : kRecomputeLevels) {
+      if (config.memory.recompute.value_or(level) != level) continue;
+      plans.push_back(
+          {.micro_batch = micro, .accumulation = effective / micro, .recompute = level});
+    }
+  }
+  std::stable_sort(plans.begin(), plans.end(), [&](const Plan& a, const Plan& b) {
+    return relative_cost(config, a) < relative_cost(config, b);
+  });
+  return plans;
+}
+
+Prediction predict(const KernelTable& kernels, const RunConfig& config, const Plan& plan,
+                   std::size_t budget_bytes, std::int64_t first_iteration) {
+  DryRunUpstream upstream;
+  CachingAllocator memory(upstream, budget_bytes);
+  const Exec exec(kernels, memory, Compute::kDryRun);
+  Prediction prediction;
+  try {
+    ModelState state(exec, config.model, precision_of(config), Purpose::kTraining);
+    std::int64_t iteration = first_iteration;
+    for (int round = 0; round < kMaxRounds && !prediction.steady; ++round) {
+      const std::uint64_t generation = memory.segment_generation();
+      const std::int64_t next = dry_round(exec, config, plan, state, iteration);
+      // A round that moved no segment is what every later one will be.
+      prediction.steady = memory.segment_generation() == generation || next == iteration;
+      iteration = next;
+    }
+  } catch (const OutOfMemoryError& error) {
+    prediction.failure = error.facts();
+  }
+  prediction.stats = memory.stats();
+  return prediction;
+}
+
+std::optional<ChosenPlan> choose_plan(const KernelTable& kernels, const RunConfig& config,
+                                      const std::vector<Plan>& candidates, std::size_t budget_bytes,
+                                      std::int64_t first_iteration) {
+  for (const Plan& plan : candidates) {
+    Prediction prediction = predict(kernels, config, plan, budget_bytes, first_iteration);
+    if (prediction.fits()) return ChosenPlan{plan, std::move(prediction)};
+  }
+  return std::nullopt;
+}
+
+}  // namespace gpt2train

@@ -1,0 +1,277 @@
+#include "gpt2train/train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "gpt2train/core/units.h"
+#include "gpt2train/train/advice.h"
+#include "gpt2train/train/evaluate.h"
+#include "gpt2train/train/schedule.h"
+#include "gpt2train/train/timeline.h"
+#include "src/train/load_weights.h"
+
+namespace gpt2train {
+namespace {
+
+class Timer {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+Trainer::Trainer(const TrainerSetup& setup)
+    : setup_(setup),
+      config_(setup.config),
+      memory_(setup.memory),
+      exec_(setup.kernels, setup.memory) {
+  position_.seed = config_.seed;
+  plan_ = configured_plan(config_);
+  if (config_.init_from == "resume") resume();
+  choose_initial_plan();
+  try {
+    state_ = std::make_unique<ModelState>(exec_, config_.model, precision_of(config_),
+                                          Purpose::kTraining);
+    load();
+  } catch (const OutOfMemoryError& error) {  // weights and moments alone: no plan can help
+    throw OutOfMemoryError(error.facts(),
+                           to_text(advise(setup_.kernels, config_, memory_.budget_bytes())));
+  }
+}
+
+void Trainer::choose_initial_plan() {
+  const Plan wanted = plan_;
+  const std::size_t budget = memory_.budget_bytes();
+  prediction_ = predict(setup_.kernels, config_, plan_, budget, position_.iteration);
+  if (config_.memory.plan == PlanMode::kAuto && !prediction_.fits()) {
+    const std::optional<ChosenPlan> chosen =
+        choose_plan(setup_.kernels, config_, candidate_plans(config_), budget, position_.iteration);
+    if (!chosen) {
+      OutOfMemoryError::Facts facts = prediction_.failure.value_or(OutOfMemoryError::Facts{});
+      throw OutOfMemoryError(
+          std::move(facts),
+          concat("no micro-batch fits; ", to_text(advise(setup_.kernels, config_, budget))));
+    }
+    plan_ = chosen->plan;
+    prediction_ = chosen->prediction;
+  }
+  setup_.observer.on_plan({.plan = plan_,
+                           .prediction = prediction_,
+                           .budget_bytes = budget,
+                           .lowered = !(plan_ == wanted)});
+}
+
+void Trainer::load() {
+  if (config_.init_from == "scratch") {
+    state_->initialise(exec_, config_.seed);
+  } else if (config_.init_from == "resume") {
+    const FoundCheckpoint& found = *resumed_;
+    const SafetensorsFile weights(found.path + "/model.safetensors");
+    state_->load_weights(exec_, weights, false);
+    state_->load_optimizer(exec_, SafetensorsFile(found.path + "/optimizer.safetensors"));
+  } else {
+    const SafetensorsFile weights(weights_file(config_.init_from));
+    state_->load_weights(exec_, weights, is_hf_orientation(weights));
+  }
+}
+
+void Trainer::resume() {
+  std::vector<std::string> rejected;
+  resumed_ = newest_whole_checkpoint(config_.out_dir, rejected);
+  for (const std::string& problem : rejected) setup_.observer.on_note("skipped " + problem);
+  position_ = read_train_state(resumed_->path);
+  if (position_.seed != config_.seed) {
+    throw CheckpointError(resumed_->path, concat("was trained with seed ", position_.seed,
+                                                 ", the settings say ", config_.seed));
+  }
+  setup_.observer.on_note(concat("resuming from ", resumed_->path));
+  // The split that was in force sums in the same order, so the losses go on bit for bit.
+  if (position_.micro_batch * position_.accumulation == config_.training.effective_batch()) {
+    plan_.micro_batch = position_.micro_batch;
+    plan_.accumulation = position_.accumulation;
+  }
+}
+
+StopCheck Trainer::progress(const char* what) const {
+  return [this, what](std::int64_t done, std::int64_t of) {
+    setup_.observer.on_progress(what, position_.iteration, done, of);
+    return interrupted();
+  };
+}
+
+template <class Work>
+auto Trainer::with_recovery(const Work& work) -> decltype(work()) {
+  for (;;) {
+    try {
+      return work();
+    } catch (const OutOfMemoryError& error) {  // unwinding has freed all that the work had taken
+      adopt_smaller_plan(error);
+    }
+  }
+}
+
+void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
+  const OutOfMemoryError::Facts& facts = error.facts();
+  const std::size_t budget = memory_.budget_bytes();
+  // Below the budget, it was the device that refused: it holds no more than what was reserved then.
+  const std::size_t reserved = facts.in_use_bytes + facts.cached_bytes;
+  const bool device_refused = reserved + facts.requested_bytes <= budget;
+  const std::size_t limit = device_refused ? reserved : budget;
+
+  // The fastest smaller plan within the limit; where none is, the largest one below the plan that
+  // failed, because a refusal may pass and every plan tried must be a smaller one.
+  std::optional<ChosenPlan> next;
+  for (const Plan& plan : candidate_plans(config_)) {
+    if (plan.micro_batch > plan_.micro_batch || plan == plan_) continue;
+    Prediction prediction = predict(setup_.kernels, config_, plan, budget, position_.iteration);
+    const std::size_t peak = prediction.stats.peak_allocated_bytes;
+    if (!prediction.fits() ||
+        (prediction_.fits() && peak >= prediction_.stats.peak_allocated_bytes)) {
+      continue;
+    }
+    const bool within = prediction.stats.peak_reserved_bytes <= limit;
+    if (within || !next || peak > next->prediction.stats.peak_allocated_bytes) {
+      next = ChosenPlan{plan, std::move(prediction)};
+    }
+    if (within) break;
+  }
+  if (!next) {
+    throw OutOfMemoryError(facts, concat("no smaller micro-batch is left; ",
+                                         to_text(advise(setup_.kernels, config_, budget))));
+  }
+  const Plan from = plan_;
+  plan_ = next->plan;
+  prediction_ = std::move(next->prediction);
+  memory_.release_cached();
+  memory_.reset_peaks();
+  setup_.observer.on_out_of_memory({.facts = facts, .from = from, .to = plan_});
+}
+
+std::optional<StepResult> Trainer::step() {
+  return with_recovery([&] {
+    const StepPosition at{.iteration = position_.iteration,
+                          .updates = position_.updates,
+                          .first_sample = position_.next_sample};
+    std::optional<StepResult> result =
+        train_step(exec_, config_, plan_, *state_, &setup_.train_data, at, progress("step"));
+    if (result) {
+      ++position_.iteration;
+      position_.updates += result->finite ? 1 : 0;
+      position_.next_sample += static_cast<std::uint64_t>(config_.training.effective_batch());
+    }
+    return result;
+  });
+}
+
+std::optional<EvalEvent> Trainer::evaluate() {
+  const Timer timer;
+  return with_recovery([&]() -> std::optional<EvalEvent> {
+    const auto loss = [&](const Loader& data, const char* split) {
+      return evaluate_split(exec_, config_, plan_, *state_, &data, split, progress("evaluation"));
+    };
+    const std::optional<float> train = loss(setup_.train_eval_data, "train");
+    const std::optional<float> val = train ? loss(setup_.val_data, "val") : std::nullopt;
+    if (!val) return std::nullopt;
+    return EvalEvent{.step = position_.iteration,
+                     .train_loss = *train,
+                     .val_loss = *val,
+                     .seconds = timer.seconds()};
+  });
+}
+
+void Trainer::save() {
+  const Timer timer;
+  const PhaseScope phase(memory_, Phase::kCheckpoint);
+  position_.micro_batch = plan_.micro_batch;
+  position_.accumulation = plan_.accumulation;
+  position_.recompute = name_of(plan_.recompute);
+  const std::string path = write_checkpoint(config_.out_dir,
+                                            {.state = position_,
+                                             .config_yaml = setup_.config_yaml,
+                                             .weights = state_->checkpoint_weights(),
+                                             .optimizer = state_->checkpoint_optimizer()},
+                                            config_.checkpoint.keep_checkpoints);
+  saved_iteration_ = position_.iteration;
+  setup_.observer.on_checkpoint(
+      {.step = position_.iteration, .path = path, .seconds = timer.seconds()});
+}
+
+// A full disk is no reason to lose a run: the last good checkpoint stays, and training goes on.
+void Trainer::try_save() {
+  try {
+    save();
+    save_problem_.clear();
+  } catch (const CheckpointError& error) {
+    save_problem_ = error.what();
+    setup_.observer.on_note("checkpoint failed, training goes on: " + save_problem_);
+  }
+}
+
+void Trainer::run() {
+  const Timer total;
+  const std::int64_t first = position_.iteration;
+  const double tokens =
+      static_cast<double>(config_.training.effective_batch() * config_.model.block_size);
+  bool stopped = false;
+
+  while (!stopped) {
+    const std::int64_t iteration = position_.iteration;
+    bool save_due = config_.checkpoint.checkpoint_interval > 0 && iteration > first &&
+                    iteration % config_.checkpoint.checkpoint_interval == 0;
+    if (evaluation_due(config_, iteration)) {
+      const std::optional<EvalEvent> evaluation = evaluate();
+      if (!evaluation) break;
+      setup_.observer.on_evaluation(*evaluation);
+      const bool improved = evaluation->val_loss < position_.best_val_loss;
+      if (improved) position_.best_val_loss = evaluation->val_loss;
+      save_due |= config_.checkpoint.checkpoint_interval == 0 && iteration > first &&
+                  (improved || config_.checkpoint.always_save_checkpoint);
+    }
+    if (save_due) try_save();
+    if (run_ends_at(config_, iteration)) break;
+
+    const Timer timer;
+    const double rate = learning_rate(config_.optimizer, iteration);
+    const std::optional<StepResult> result = step();
+    stopped = !result.has_value() || interrupted();
+    if (!result) break;
+    const double seconds = timer.seconds();
+    const double per_second = tokens / seconds;
+    const double flops = per_second * flops_per_token(config_.model);
+    setup_.observer.on_step(
+        {.step = iteration,
+         .loss = result->loss,
+         .learning_rate = rate,
+         .grad_norm = result->norm,
+         .skipped = !result->finite,
+         .step_seconds = seconds,
+         .tokens_per_second = per_second,
+         .mfu = setup_.peak_flops_per_second > 0.0 ? flops / setup_.peak_flops_per_second : 0.0,
+         .plan = plan_,
+         .allocated_bytes = memory_.stats().allocated_bytes,
+         .peak_bytes = memory_.stats().peak_allocated_bytes});
+  }
+
+  stopped |= interrupted();
+  // An interrupted run is saved whatever the interval says; so is the end of one.
+  const bool nothing_new = position_.iteration == first || position_.iteration == saved_iteration_;
+  if (!nothing_new && (stopped || config_.checkpoint.always_save_checkpoint)) try_save();
+  setup_.observer.on_end({.step = position_.iteration,
+                          .plan = plan_,
+                          .prediction = prediction_,
+                          .stats = memory_.stats(),
+                          .seconds = total.seconds(),
+                          .interrupted = stopped});
+  if (!save_problem_.empty()) {
+    throw CheckpointError(config_.out_dir,
+                          "the newest checkpoint could not be written: " + save_problem_);
+  }
+}
+
+}  // namespace gpt2train

@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# The program as its users meet it: exit codes, one-line errors, nothing written over, signals, resume.
+# Usage: cli_test.sh PROGRAM
+set -u
+program=$1
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failures=0
+
+fail() {
+  echo "FAIL: $*"
+  failures=$((failures + 1))
+}
+
+# expect CODE PATTERN -- COMMAND...: the exit code, and one line on stderr that matches.
+expect() {
+  local code=$1 pattern=$2
+  shift 3
+  "$@" >out.txt 2>err.txt
+  local got=$?
+  [ "$got" = "$code" ] || fail "exit $got instead of $code: $* ($(head -n 1 err.txt))"
+  grep -Eq -- "$pattern" err.txt || fail "no /$pattern/ in: $(head -n 3 err.txt) ($*)"
+  [ "$(wc -l <err.txt)" -le 1 ] || fail "more than one line of error: $*"
+}
+
+# A corpus of bytes that repeats, and a run of seconds on it.
+yes 'to be, or not to be: that is the question. ' | head -n 400 | tr -d '\n' >train.txt
+head -c 4000 train.txt >val.txt
+cat >tiny.yaml <<'YAML'
+out_dir: out
+seed: 7
+device: cpu
+dtype: float32
+model:
+  n_layer: 2
+  n_head: 2
+  n_embd: 32
+  block_size: 32
+  vocab_size: 256
+  bias: true
+data:
+  train: train.txt
+  val: val.txt
+training:
+  batch_size: 4
+  gradient_accumulation_steps: 2
+  max_iters: 20
+evaluation:
+  eval_interval: 10
+  eval_iters: 2
+optimizer:
+  learning_rate: 0.003
+  min_lr: 0.0003
+  warmup_iters: 2
+  lr_decay_iters: 20
+YAML
+run() { "$program" --config tiny.yaml "$@"; }
+
+# ---- the main job ------------------------------------------------------------------------------
+run >log.txt 2>&1 || fail "training: $(tail -n 2 log.txt)"
+grep -q 'step 20: train loss' log.txt || fail "no evaluation at the end"
+[ -d out/step-00000020 ] || fail "no checkpoint of the end"
+[ "$(grep -c '"event":"step"' out/metrics.jsonl)" = 20 ] || fail "metrics.jsonl has not 20 steps"
+predicted=$(sed -n 's/.*"event":"end".*"predicted_peak_bytes":\([0-9]*\).*/\1/p' out/metrics.jsonl)
+measured=$(sed -n 's/.*"event":"end".*[^_]"peak_bytes":\([0-9]*\).*/\1/p' out/metrics.jsonl)
+[ -n "$predicted" ] && [ "$predicted" = "$measured" ] || fail "predicted $predicted, measured $measured"
+"$program" sample --out_dir=out --prompt='to be' --max_new_tokens=20 >sample.txt 2>&1 || fail "sample: $(cat sample.txt)"
+grep -q 'to be' sample.txt || fail "the sample does not begin with its prompt"
+"$program" verify >/dev/null 2>&1 || fail "verify"
+"$program" verify --dtype=bf16 --gelu=tanh --json | grep -q '"pass": true' || fail "verify --json"
+"$program" devices | grep -q 'threads' || fail "devices"
+"$program" plan --config tiny.yaml --json | grep -q '"predicted_peak_bytes"' || fail "plan --json"
+"$program" --help | grep -q -- '--batch_size' || fail "--help names no settings"
+"$program" --version >/dev/null || fail "--version"
+
+# ---- nothing is written over -------------------------------------------------------------------
+expect 3 'holds checkpoints up to iteration 20' -- run
+before=$(md5sum <out/metrics.jsonl)
+expect 3 'holds checkpoints' -- run --max_iters=5
+[ "$before" = "$(md5sum <out/metrics.jsonl)" ] || fail "metrics.jsonl of another run was touched"
+expect 3 'expected shape|another model|checkpoint' -- run --init_from=resume --n_embd=64
+expect 3 'seed' -- run --init_from=resume --seed=8
+run --init_from=resume --max_iters=24 >log.txt 2>&1 || fail "resume: $(tail -n 1 log.txt)"
+
+# ---- configuration -----------------------------------------------------------------------------
+expect 2 'unknown.*batch_size|did you mean' -- run --btach_size=3
+printf 'model:\n  n_layr: 3\n' >bad.yaml
+expect 2 'bad.yaml:2:3: .*n_layr.*n_layer' -- "$program" --config bad.yaml
+printf 'model:\n  n_layer: three\n' >bad.yaml
+expect 2 'bad.yaml:2:12: .*three' -- "$program" --config bad.yaml
+printf 'model:\n  n_layer: 3\n  n_layer: 4\n' >bad.yaml
+expect 2 'bad.yaml:3:3: .*twice' -- "$program" --config bad.yaml
+printf -- '- 1\n- 2\n' >bad.yaml
+expect 2 'bad.yaml' -- "$program" --config bad.yaml
+printf 'model: [1, 2\n' >bad.yaml
+expect 2 'bad.yaml:[0-9]+:[0-9]+' -- "$program" --config bad.yaml
+expect 2 'missing.yaml' -- "$program" --config missing.yaml
+expect 2 'directory' -- "$program" --config out
+expect 2 'n_head|divi' -- run --out_dir=new --n_head=3
+expect 2 'dropout' -- run --out_dir=new --dropout=1.5
+expect 2 'float16' -- run --out_dir=new --dtype=float16
+expect 5 'cuda' -- run --out_dir=new --device=cuda
+[ ! -e new ] || fail "a refused configuration left files behind"
+
+# ---- data --------------------------------------------------------------------------------------
+expect 3 'nothing.bin' -- run --out_dir=new --train=nothing.bin
+: >empty.bin
+expect 3 'empty' -- run --out_dir=new --train=empty.bin
+printf 'abc' >odd.bin
+expect 3 'odd.bin.*(odd|bytes)' -- run --out_dir=new --train=odd.bin --format=nanogpt
+printf '\001\000\377\377\002\000%0100d' 0 >beyond.bin
+expect 3 'beyond.bin: byte 2: .*65535' -- run --out_dir=new --train=beyond.bin --format=nanogpt
+{ printf '\210\330\064\001\001\000\000\000\377\000\000\000'; head -c 1012 /dev/zero; head -c 20 /dev/zero; } >lies.bin
+expect 3 'lies.bin' -- run --out_dir=new --train=lies.bin --format=llmc
+head -c 20 train.txt >short.txt
+expect 3 'short.txt|data.train|tokens' -- run --out_dir=new --train=short.txt
+[ ! -e new ] || fail "refused data left files behind"
+expect 3 'cannot be made|denied|Read-only|Not a directory' -- run --out_dir=train.txt/out
+
+# ---- memory ------------------------------------------------------------------------------------
+wide=(--n_embd=128 --block_size=128 --eval_iters=1 --max_iters=1)
+expect 4 'smallest memory.limit' -- run --out_dir=new2 --limit=5MiB "${wide[@]}"
+limit=$(sed -n 's/.*smallest memory.limit that works here is \([0-9]*\).*/\1/p' err.txt)
+rm -rf new2
+run --out_dir=new2 --memory.limit="$limit" "${wide[@]}" >log.txt 2>&1 || fail "the budget that was named does not work: $(tail -n 1 log.txt)"
+run --out_dir=low --memory.limit=24MiB --memory.plan=off --batch_size=48 --gradient_accumulation_steps=1 \
+  --block_size=128 --n_embd=96 --max_iters=2 >log.txt 2>&1 || fail "recovery: $(tail -n 1 log.txt)"
+grep -q '"event":"out_of_memory"' low/metrics.jsonl || fail "nothing ran out of 24 MiB"
+
+# ---- signals -----------------------------------------------------------------------------------
+run --out_dir=whole --max_iters=60 --eval_interval=100 >/dev/null 2>&1 || fail "uninterrupted run"
+run --out_dir=cut --max_iters=60 --eval_interval=100 >cut.txt 2>&1 &
+pid=$!
+until grep -q '"event":"step"' cut/metrics.jsonl 2>/dev/null; do sleep 0.01; done
+kill -INT $pid
+wait $pid || fail "SIGINT: exit $?"
+run --out_dir=cut --max_iters=60 --eval_interval=100 --init_from=resume >/dev/null 2>&1 || fail "resume after SIGINT"
+
+run --out_dir=killed --max_iters=60 --eval_interval=100 --checkpoint_interval=5 >/dev/null 2>&1 &
+pid=$!
+until [ -d killed/step-00000005 ]; do sleep 0.01; done
+kill -KILL $pid
+wait $pid 2>/dev/null
+run --out_dir=killed --max_iters=60 --eval_interval=100 --checkpoint_interval=5 --init_from=resume >/dev/null 2>&1 ||
+  fail "resume after kill -9"
+losses() { sed -n 's/.*"event":"step","step":\([0-9]*\),"loss":\([^,]*\),.*/\1 \2/p' "$1/metrics.jsonl" | sort -n -u; }
+for dir_name in cut killed; do
+  [ "$(losses whole)" = "$(losses $dir_name)" ] || fail "losses of $dir_name are not those of the whole run"
+done
+
+# ---- a torn checkpoint -------------------------------------------------------------------------
+newest=$(ls -d killed/step-* | tail -n 1)
+printf 'x' | dd of="$newest/model.safetensors" bs=1 seek=900 conv=notrunc 2>/dev/null
+run --out_dir=killed --init_from=resume --max_iters=61 >log.txt 2>&1 || fail "resume past a corrupted checkpoint"
+grep -q 'skipped .*step-' log.txt || fail "the corrupted checkpoint was not named"
+
+[ $failures = 0 ] && echo "all command-line checks passed"
+exit $((failures > 0))

@@ -1,0 +1,64 @@
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/cpu_kernels.h"
+#include "tests/support/kernel_case.h"
+
+namespace gpt2train::test {
+namespace {
+
+std::vector<double> grad_state(const std::vector<float>& gradients, float max_norm) {
+  const std::int64_t count = std::ssize(gradients);
+  const GuardedTensor in(DType::kFloat32, {count}, gradients);
+  const GuardedTensor state(DType::kFloat32, {kGradStateCount});
+  GradNorm args = {.state = state, .gradients = in, .max_norm = max_norm};
+  GuardedBytes scratch(cpu::grad_norm_workspace(args));
+  args.workspace = scratch.workspace();
+  cpu::grad_norm(args, {});
+  return state.values();
+}
+
+TEST(GradNorm, IsTheNormOfAllGradients) {
+  for (const std::int64_t count : {1, 31, 257, 65'536, 300'001}) {
+    const std::vector<float> gradients = uniform(count, 1);
+    double squares = 0.0;
+    for (const float g : gradients) squares += double{g} * double{g};
+    const std::vector<double> state = grad_state(gradients, 0.0f);
+    EXPECT_NEAR(state[kGradStateNorm] / std::sqrt(squares), 1.0, 1e-7) << count;
+    EXPECT_EQ(state[kGradStateClip], 1.0);
+    EXPECT_EQ(state[kGradStateFinite], 1.0);
+  }
+}
+
+TEST(GradNorm, ClipsOnlyAboveTheLimit) {
+  const std::vector<float> gradients = {3.0f, 4.0f};
+  EXPECT_EQ(grad_state(gradients, 10.0f)[kGradStateClip], 1.0);
+  EXPECT_FLOAT_EQ(static_cast<float>(grad_state(gradients, 1.0f)[kGradStateClip]), 0.2f);
+  EXPECT_EQ(grad_state({0.0f, 0.0f}, 1.0f)[kGradStateClip], 1.0);
+}
+
+TEST(GradNorm, HugeFiniteGradientsAreFinite) {
+  const std::vector<double> state = grad_state(std::vector<float>(100, 1e30f), 1.0f);
+  EXPECT_FLOAT_EQ(static_cast<float>(state[kGradStateNorm]), 1e31f);
+  EXPECT_FLOAT_EQ(static_cast<float>(state[kGradStateClip]), 1e-31f);
+  EXPECT_EQ(state[kGradStateFinite], 1.0);
+}
+
+TEST(GradNorm, OneInfinityOrNaNClearsTheFlag) {
+  for (const float bad : {std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    for (const std::size_t at : {0, 31, 70'000, 99'999}) {
+      std::vector<float> gradients = uniform(100'000, 1);
+      gradients[at] = bad;
+      EXPECT_EQ(grad_state(gradients, 1.0f)[kGradStateFinite], 0.0) << bad << " at " << at;
+    }
+  }
+}
+
+TEST(GradNorm, DoesNotDependOnTheThreadCount) {
+  const std::vector<float> gradients = uniform(700'001, 1);
+  expect_thread_count_has_no_effect([&] { return grad_state(gradients, 1.0f); });
+}
+
+}  // namespace
+}  // namespace gpt2train::test

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# What a compiler does not check: who includes whom, who prints, size, formatting.
+# Usage: tests/lint.sh [ROOT]
+set -uo pipefail
+shopt -s globstar nullglob
+cd "${1:-$(dirname "$0")/..}" || exit 1
+failures=0
+
+fail() {
+  printf 'lint: %s\n' "$@"
+  failures=$((failures + 1))
+}
+
+# forbid RULE PATTERN FILE...: no line of the files matches.
+forbid() {
+  local found
+  found=$(grep -nP -e "$2" -- "${@:3}" /dev/null)
+  case $? in
+    0) fail "$1" "$found" ;;
+    1) ;;
+    *) fail "grep failed on: $1" ;;
+  esac
+}
+
+# files_but PATTERN: the program's files whose path does not match.
+files_but() {
+  printf '%s\n' {include,src,kernels}/**/*.{h,cpp,cu,cuh} | grep -vE "$1"
+}
+
+# ---- layers -----------------------------------------------------------------------------------
+
+# layer NAME BELOW...: its files include, of the project, only what is their own or below.
+layer() {
+  local files=({include/gpt2train,src}/"$1"/**/*.{h,cpp}) allowed
+  [ "$1" != kernels ] || files=(kernels/**/*.{h,cpp,cu,cuh})
+  [ ${#files[@]} -gt 0 ] || fail "layer $1 has no files"
+  allowed="(gpt2train|src)/($(IFS='|' && echo "$*"))/"
+  [[ " $* " != *" kernels "* ]] || allowed+='|kernels/'
+  forbid "layer $1 may include of the project only: $*" "^\s*#\s*include\s*\"(?!$allowed)" "${files[@]}"
+}
+
+layer core
+layer memory core
+layer kernels core
+layer data core
+layer ops core memory kernels
+layer model core memory kernels ops
+layer train core memory kernels ops model data
+layer config core memory kernels ops model data train
+layer cli core memory kernels ops model data train config
+
+mapfile -t files < <(files_but '^kernels/')
+forbid "a backend's own headers stay in its directory" '#\s*include\s*"kernels/\w+/' "${files[@]}"
+mapfile -t files < <(files_but '^src/config/')
+forbid "YAML is known to src/config only" '#\s*include\s*[<"]yaml-cpp' "${files[@]}"
+mapfile -t files < <(files_but '^(kernels/cuda/|src/memory/cuda_)')
+forbid "CUDA is known to kernels/cuda and src/memory/cuda_* only" \
+  '#\s*include\s*[<"](cuda|cublas|curand|nvrtc|nvToolsExt)' "${files[@]}"
+mapfile -t files < <(files_but '^src/cli/')
+forbid "only src/cli prints" \
+  '\bstd::(cout|cerr|clog)\b|\b(printf|puts|putchar)\(|\bstd(out|err)\b|fmt::print\("' "${files[@]}"
+
+# ---- form -------------------------------------------------------------------------------------
+
+code=({include,src,kernels,tests,bench}/**/*.{h,cpp,cu,cuh})
+text=("${code[@]}" {src,kernels,tests,bench,cmake,configs,scripts}/**/*.{txt,cmake,py,sh,yaml} CMakeLists.txt)
+forbid "unfinished work belongs in the issue tracker" '\b(TO[D]O|FIX[M]E|X[X]X)\b' "${text[@]}" ./*.md
+for file in "${text[@]}"; do
+  lines=$(wc -l <"$file")
+  [ "$lines" -le 450 ] || fail "$file has $lines lines: more than 450 are more than one idea"
+done
+for file in {include,src,kernels,tests}/**/*.{h,cuh}; do
+  grep -q '^#pragma once$' "$file" || fail "$file lacks #pragma once"
+done
+
+# Other versions format some lines differently.
+format=$(command -v clang-format-14 || command -v clang-format)
+if [[ $($format --version 2>/dev/null) == *"version 14."* ]]; then
+  problems=$("$format" --dry-run -Werror "${code[@]}" 2>&1 | grep -E 'error|warning' | cut -d: -f1 | sort | uniq -c)
+  [ -z "$problems" ] || fail "clang-format -i would change (lines, file):" "$problems"
+else
+  echo "lint: formatting was not checked, for want of clang-format 14"
+fi
+
+[ $failures = 0 ] && echo "lint: clean"
+exit $((failures > 0))

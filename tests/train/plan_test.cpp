@@ -1,0 +1,177 @@
+// The promise: the peak of a run is known to the byte before it starts.
+#include "gpt2train/train/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "gpt2train/train/advice.h"
+#include "tests/support/tiny_run.h"
+
+namespace gpt2train {
+namespace {
+
+using test::tiny_config;
+using test::TinyRun;
+
+// A random configuration that a test can run in milliseconds.
+RunConfig random_config(std::mt19937& random) {
+  const auto pick = [&](std::initializer_list<std::int64_t> values) {
+    return *(values.begin() + random() % values.size());
+  };
+  RunConfig config = tiny_config();
+  config.dtype = pick({0, 1}) == 0 ? DType::kFloat32 : DType::kBFloat16;
+  config.model.n_head = pick({1, 2, 3});
+  config.model.n_embd = config.model.n_head * pick({4, 8, 20, 64});
+  config.model.n_layer = pick({1, 2, 3});
+  config.model.block_size = pick({1, 7, 16, 33, 128});
+  config.model.vocab_size = pick({5, 65, 128, 1000, 4000});
+  config.model.bias = pick({0, 1}) == 0;
+  config.model.dropout = pick({0, 1}) == 0 ? 0.0 : 0.2;
+  config.training.batch_size = pick({1, 2, 3, 4, 6, 12});
+  config.training.gradient_accumulation_steps = pick({1, 2, 5});
+  config.training.max_iters = pick({0, 1, 3, 5});
+  config.evaluation.eval_interval = pick({1, 2, 3, 100});
+  config.evaluation.eval_iters = pick({1, 3});
+  config.memory.recompute = kRecomputeLevels[random() % 4];
+  config.memory.logits = pick({0, 1}) == 0 ? Logits::kChunked : Logits::kFull;
+  config.memory.logits_rows = pick({1, 8, 50, 1024});
+  config.checkpoint.always_save_checkpoint = false;
+  return config;
+}
+
+std::string describe(const RunConfig& c) {
+  return concat("layers ", c.model.n_layer, ", heads ", c.model.n_head, ", width ", c.model.n_embd,
+                ", block ", c.model.block_size, ", vocabulary ", c.model.vocab_size, ", ",
+                name_of(c.dtype), ", batch ", c.training.batch_size, " x ",
+                c.training.gradient_accumulation_steps, ", iterations ", c.training.max_iters,
+                ", recompute ", name_of(*c.memory.recompute), ", logits ", name_of(c.memory.logits),
+                " of ", c.memory.logits_rows);
+}
+
+void expect_equal(const MemoryStats& predicted, const MemoryStats& measured) {
+  EXPECT_EQ(predicted.peak_allocated_bytes, measured.peak_allocated_bytes);
+  EXPECT_EQ(predicted.peak_reserved_bytes, measured.peak_reserved_bytes);
+  EXPECT_EQ(predicted.by_tag_at_peak, measured.by_tag_at_peak);
+  EXPECT_EQ(predicted.peak_scope, measured.peak_scope);
+}
+
+TEST(Predict, EqualsTheMeasuredPeakToTheByteForRandomConfigurations) {
+  std::mt19937 random(20);
+  for (int i = 0; i < 120; ++i) {
+    TinyRun run(random_config(random));
+    SCOPED_TRACE(describe(run.config));
+    Trainer trainer(run.setup());
+    trainer.run();
+    expect_equal(run.recorder.end->prediction.stats, run.memory.stats());
+  }
+}
+
+TEST(Predict, EqualsTheMeasuredPeakUnderATightBudget) {
+  std::mt19937 random(21);
+  int lowered = 0;
+  for (int i = 0; i < 40; ++i) {
+    RunConfig config = random_config(random);
+    config.memory.recompute.reset();
+    const Prediction free =
+        predict(cpu_kernels(), config, configured_plan(config), CachingAllocator::kNoBudget);
+    TinyRun run(config, free.stats.peak_reserved_bytes * 9 / 10);
+    config.memory.recompute = Recompute::kNone;
+    SCOPED_TRACE(describe(config));
+    try {
+      Trainer trainer(run.setup());
+      trainer.run();
+    } catch (const OutOfMemoryError&) {
+      continue;  // slabs of 2 and 20 MiB leave little to lower in some
+    }
+    lowered += run.recorder.plans.front().lowered ? 1 : 0;
+    EXPECT_LE(run.memory.stats().peak_reserved_bytes, run.memory.budget_bytes());
+    expect_equal(run.recorder.end->prediction.stats, run.memory.stats());
+  }
+  EXPECT_GT(lowered, 0) << "no configuration was tight: the test tests nothing";
+}
+
+TEST(Candidates, KeepTheEffectiveBatchAndUseEveryDivisor) {
+  RunConfig config = tiny_config();
+  config.training.batch_size = 12;
+  config.training.gradient_accumulation_steps = 5;
+  config.memory.recompute = Recompute::kNone;
+  std::vector<std::int64_t> micro;
+  for (const Plan& plan : candidate_plans(config)) {
+    EXPECT_EQ(plan.micro_batch * plan.accumulation, 60);
+    micro.push_back(plan.micro_batch);
+  }
+  EXPECT_EQ(micro, (std::vector<std::int64_t>{12, 10, 6, 5, 4, 3, 2, 1}));
+}
+
+TEST(Candidates, PreferTheSettingsThemselves) {
+  const RunConfig config = tiny_config();
+  EXPECT_EQ(candidate_plans(config).front(), configured_plan(config));
+}
+
+TEST(Predict, NeedsNoMemoryForTheDocumentsLargestBatch) {
+  RunConfig config;  // 124M
+  config.model.bias = true;
+  config.training.batch_size = 64;
+  config.training.gradient_accumulation_steps = 1;
+  config.memory.logits = Logits::kFull;
+  config.memory.recompute = Recompute::kNone;
+  const Prediction prediction =
+      predict(cpu_kernels(), config, configured_plan(config), CachingAllocator::kNoBudget);
+  EXPECT_TRUE(prediction.fits());
+  // bf16 logits of (65536, 50304) alone.
+  EXPECT_EQ(prediction.stats.by_tag_at_peak[static_cast<std::size_t>(Tag::kLogits)],
+            std::size_t{65536} * 50304 * 2);
+}
+
+TEST(Predict, NamesTheFirstTensorThatDoesNotFit) {
+  RunConfig config;
+  config.training.batch_size = 64;
+  config.training.gradient_accumulation_steps = 1;
+  config.memory.logits = Logits::kFull;
+  const Prediction prediction =
+      predict(cpu_kernels(), config, configured_plan(config), std::size_t{6} << 30);
+  ASSERT_TRUE(prediction.failure);
+  EXPECT_EQ(prediction.failure->tensor, "logits");
+  EXPECT_EQ(prediction.failure->shape, "(65536, 50304)");
+  EXPECT_EQ(prediction.failure->dtype, "bf16");
+  EXPECT_EQ(prediction.failure->scope, "evaluation of train/head");
+}
+
+TEST(Recompute, EachLevelNeedsLess) {
+  RunConfig config = tiny_config();
+  config.model.n_embd = 64;
+  config.model.n_layer = 6;
+  config.model.block_size = 128;
+  std::size_t last = CachingAllocator::kNoBudget;
+  for (const Recompute level : kRecomputeLevels) {
+    Plan plan = configured_plan(config);
+    plan.recompute = level;
+    const Prediction prediction = predict(cpu_kernels(), config, plan, CachingAllocator::kNoBudget);
+    EXPECT_LT(prediction.stats.peak_allocated_bytes, last) << name_of(level);
+    last = prediction.stats.peak_allocated_bytes;
+  }
+}
+
+TEST(Advice, NamesABudgetThatWorksAndChangesThatFit) {
+  RunConfig config = tiny_config();
+  config.model.block_size = 512;
+  config.model.n_embd = 128;
+  config.model.vocab_size = 8000;
+  config.memory.logits_rows = 1024;
+  const Advice free = advise(cpu_kernels(), config, CachingAllocator::kNoBudget);
+  EXPECT_TRUE(
+      choose_plan(cpu_kernels(), config, candidate_plans(config), free.smallest_budget_bytes));
+
+  const std::size_t budget = free.smallest_budget_bytes * 2 / 3;
+  EXPECT_FALSE(choose_plan(cpu_kernels(), config, candidate_plans(config), budget));
+  const Advice advice = advise(cpu_kernels(), config, budget);
+  EXPECT_EQ(advice.smallest_budget_bytes, free.smallest_budget_bytes);
+  ASSERT_FALSE(advice.suggestions.empty());
+  for (const Suggestion& suggestion : advice.suggestions) {
+    EXPECT_LE(suggestion.reserved_bytes, budget) << suggestion.change;
+  }
+}
+
+}  // namespace
+}  // namespace gpt2train

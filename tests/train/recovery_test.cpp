@@ -1,0 +1,168 @@
+// Running out of memory anywhere in a step or an evaluation: same losses, same weights, nothing
+// lost.
+#include <gtest/gtest.h>
+
+#include "tests/support/tiny_run.h"
+
+namespace gpt2train {
+namespace {
+
+using test::tiny_config;
+using test::TinyRun;
+using test::weights_of;
+
+struct Outcome {
+  float loss = 0.0f;
+  float norm = 0.0f;
+  std::vector<float> weights;
+  Plan plan;
+  bool operator==(const Outcome&) const = default;
+};
+
+// Two steps; the request `fail_at` requests into the first fails when given.
+Outcome two_steps(const RunConfig& config, std::optional<std::uint64_t> fail_at,
+                  std::size_t* recoveries = nullptr) {
+  TinyRun run(config);
+  Trainer trainer(run.setup());
+  const std::size_t before = run.memory.stats().allocated_bytes;
+  const std::size_t blocks = run.memory.live_block_count();
+  if (fail_at) run.memory.fail_request_after(*fail_at);
+  static_cast<void>(trainer.step());
+  const StepResult result = *trainer.step();
+  EXPECT_EQ(run.memory.stats().allocated_bytes, before) << "leaked after a failure at " << *fail_at;
+  EXPECT_EQ(run.memory.live_block_count(), blocks);
+  if (recoveries != nullptr) *recoveries = run.recorder.out_of_memory.size();
+  return {result.loss, result.norm, weights_of(trainer.state()), trainer.plan()};
+}
+
+RunConfig with_split(RunConfig config, const Plan& plan) {
+  config.training.batch_size = plan.micro_batch;
+  config.training.gradient_accumulation_steps = plan.accumulation;
+  return config;
+}
+
+class Recovery : public testing::TestWithParam<DType> {};
+
+TEST_P(Recovery, AtEveryAllocationOfAStepEqualsAnUndisturbedRunWithThatSplit) {
+  RunConfig config = tiny_config();
+  config.dtype = GetParam();
+  config.model.dropout = 0.1;
+  config.memory.recompute = Recompute::kNone;
+
+  std::uint64_t requests = 0;
+  {
+    TinyRun run(config);
+    Trainer trainer(run.setup());
+    const std::uint64_t before = run.memory.request_count();
+    static_cast<void>(trainer.step());
+    requests = run.memory.request_count() - before;
+  }
+  ASSERT_GT(requests, 100u);
+
+  std::optional<Outcome> undisturbed;
+  for (std::uint64_t at = 0; at < requests; ++at) {
+    SCOPED_TRACE(concat("failure at request ", at, " of ", requests));
+    std::size_t recoveries = 0;
+    const Outcome outcome = two_steps(config, at, &recoveries);
+    ASSERT_EQ(recoveries, 1u);
+    ASSERT_LT(outcome.plan.micro_batch, 4);
+    if (!undisturbed || !(undisturbed->plan == outcome.plan)) {
+      undisturbed = two_steps(with_split(config, outcome.plan), std::nullopt);
+    }
+    ASSERT_EQ(outcome, *undisturbed);
+  }
+}
+
+TEST_P(Recovery, AtEveryAllocationOfAnEvaluationGivesTheSameLosses) {
+  RunConfig config = tiny_config();
+  config.dtype = GetParam();
+  config.memory.recompute = Recompute::kNone;
+  const auto evaluate = [&](std::optional<std::uint64_t> fail_at, Plan* plan) {
+    TinyRun run(config);
+    Trainer trainer(run.setup());
+    const std::uint64_t before = run.memory.request_count();
+    if (fail_at) run.memory.fail_request_after(*fail_at);
+    const EvalEvent event = *trainer.evaluate();
+    *plan = trainer.plan();
+    return std::tuple(event.train_loss, event.val_loss, run.memory.request_count() - before);
+  };
+  Plan plan;
+  const auto [train, val, requests] = evaluate(std::nullopt, &plan);
+  for (std::uint64_t at = 0; at < requests; ++at) {
+    SCOPED_TRACE(concat("failure at request ", at));
+    const auto [train_again, val_again, ignored] = evaluate(at, &plan);
+    ASSERT_LT(plan.micro_batch, 4);
+    const double tolerance = GetParam() == DType::kFloat32 ? 1e-5 : 1e-3;  // another order of sums
+    ASSERT_NEAR(train_again, train, tolerance);
+    ASSERT_NEAR(val_again, val, tolerance);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, Recovery, testing::Values(DType::kFloat32, DType::kBFloat16),
+                         [](const auto& param_info) { return name_of(param_info.param); });
+
+// Splits of one step differ by the order of fp32 sums only: same samples, same dropout masks.
+TEST(Splits, OfTheSameStepAgree) {
+  RunConfig config = tiny_config();
+  config.model.dropout = 0.2;
+  config.memory.recompute = Recompute::kNone;
+  const Outcome whole = two_steps(with_split(config, {.micro_batch = 12, .accumulation = 1}), {});
+  for (const std::int64_t micro : {1, 2, 3, 4, 6}) {
+    const Outcome split =
+        two_steps(with_split(config, {.micro_batch = micro, .accumulation = 12 / micro}), {});
+    EXPECT_NEAR(split.loss, whole.loss, 2e-6);
+    EXPECT_NEAR(split.norm, whole.norm, 1e-5);
+  }
+}
+
+TEST(Recovery, LowersUntilTheBudgetHolds) {
+  RunConfig config = tiny_config();
+  config.model.block_size = 128;
+  config.model.n_embd = 64;
+  config.training.batch_size = 48;
+  config.training.gradient_accumulation_steps = 1;
+  config.memory.recompute = Recompute::kNone;
+  config.memory.plan = PlanMode::kOff;
+  config.checkpoint.always_save_checkpoint = false;
+  const Prediction full =
+      predict(cpu_kernels(), config, configured_plan(config), CachingAllocator::kNoBudget);
+
+  TinyRun run(config, full.stats.peak_reserved_bytes / 2);
+  Trainer trainer(run.setup());
+  trainer.run();
+  ASSERT_FALSE(run.recorder.out_of_memory.empty());
+  const OutOfMemoryEvent& event = run.recorder.out_of_memory.front();
+  EXPECT_FALSE(event.facts.tensor.empty());
+  EXPECT_EQ(event.from.micro_batch, 48);
+  EXPECT_LT(event.to.micro_batch, 48);
+  EXPECT_EQ(event.to.micro_batch * event.to.accumulation, 48);
+  EXPECT_EQ(run.recorder.steps.size(), 4u);
+  EXPECT_EQ(run.recorder.end->prediction.stats.peak_allocated_bytes,
+            run.memory.stats().peak_allocated_bytes);
+  EXPECT_EQ(run.recorder.end->prediction.stats.peak_reserved_bytes,
+            run.memory.stats().peak_reserved_bytes);
+}
+
+TEST(Recovery, EndsWithAdviceWhereMicroBatchOneDoesNotFit) {
+  for (const PlanMode mode : {PlanMode::kAuto, PlanMode::kOff}) {
+    RunConfig config = tiny_config();
+    config.model.block_size = 256;
+    config.model.n_embd = 128;
+    config.memory.plan = mode;
+    TinyRun run(config, 4u << 20);
+    try {
+      Trainer trainer(run.setup());
+      trainer.run();
+      FAIL() << "ran in 4 MiB";
+    } catch (const OutOfMemoryError& error) {
+      EXPECT_NE(std::string(error.what()).find("the smallest memory.limit that works here is"),
+                std::string::npos)
+          << error.what();
+      EXPECT_NE(std::string(error.what()).find("--n_embd="), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(run.memory.live_block_count(), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace gpt2train

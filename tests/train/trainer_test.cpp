@@ -1,0 +1,166 @@
+#include "gpt2train/train/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/support/tiny_run.h"
+
+namespace gpt2train {
+namespace {
+
+using test::tiny_config;
+using test::TinyRun;
+using test::weights_of;
+
+TEST(Trainer, OverfitsOneSample) {
+  RunConfig config = tiny_config();
+  config.training.gradient_accumulation_steps = 1;
+  config.training.max_iters = 200;
+  config.evaluation.eval_interval = 1000;
+  config.checkpoint.always_save_checkpoint = false;
+  TinyRun run(config, CachingAllocator::kNoBudget, config.model.block_size + 1);
+  Trainer trainer(run.setup());
+  trainer.run();
+  EXPECT_NEAR(run.recorder.steps.front().loss, std::log(37.0), 0.4);  // nearly a uniform guess
+  EXPECT_LT(run.recorder.steps.back().loss, 0.02);
+  EXPECT_EQ(run.recorder.steps.size(), 200u);
+}
+
+TEST(Trainer, EvaluatesAtTheStartAtIntervalsAndAtTheEnd) {
+  RunConfig config = tiny_config();
+  config.training.max_iters = 5;
+  TinyRun run(config);
+  Trainer(run.setup()).run();
+  std::vector<std::int64_t> at;
+  for (const EvalEvent& event : run.recorder.evaluations) at.push_back(event.step);
+  EXPECT_EQ(at, (std::vector<std::int64_t>{0, 2, 4, 5}));
+}
+
+TEST(Trainer, EvalOnlyStopsAfterTheFirst) {
+  RunConfig config = tiny_config();
+  config.evaluation.eval_only = true;
+  TinyRun run(config);
+  Trainer(run.setup()).run();
+  EXPECT_EQ(run.recorder.evaluations.size(), 1u);
+  EXPECT_TRUE(run.recorder.steps.empty());
+}
+
+TEST(Trainer, SamePlanAndSeedGiveTheSameBits) {
+  std::vector<std::vector<float>> weights;
+  for (int i = 0; i < 2; ++i) {
+    TinyRun run(tiny_config());
+    Trainer trainer(run.setup());
+    trainer.run();
+    weights.push_back(weights_of(trainer.state()));
+  }
+  EXPECT_EQ(weights[0], weights[1]);
+}
+
+class Resume : public testing::TestWithParam<DType> {};
+
+TEST_P(Resume, ContinuesBitForBit) {
+  RunConfig config = tiny_config();
+  config.dtype = GetParam();
+  config.model.dropout = 0.1;
+  config.training.max_iters = 6;
+  TinyRun whole(config);
+  Trainer uninterrupted(whole.setup());
+  uninterrupted.run();
+
+  TinyRun first(config);
+  int seen = 0;
+  first.interrupted = [&] { return ++seen > 20; };  // in the middle of a step
+  Trainer(first.setup()).run();
+  ASSERT_TRUE(first.recorder.end->interrupted);
+  const std::int64_t stopped_at = first.recorder.end->step;
+  ASSERT_GT(stopped_at, 0);
+  ASSERT_LT(stopped_at, 6);
+
+  config.init_from = "resume";
+  config.out_dir = first.directory.path();
+  TinyRun second(config);
+  Trainer resumed(second.setup());
+  resumed.run();
+  ASSERT_EQ(second.recorder.steps.front().step, stopped_at);
+  for (const StepEvent& step : second.recorder.steps) {
+    EXPECT_EQ(step.loss, whole.recorder.steps[static_cast<std::size_t>(step.step)].loss);
+  }
+  EXPECT_EQ(weights_of(resumed.state()), weights_of(uninterrupted.state()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, Resume, testing::Values(DType::kFloat32, DType::kBFloat16),
+                         [](const auto& param_info) { return name_of(param_info.param); });
+
+TEST(Resume, KeepsTheSplitThatWasInForce) {
+  RunConfig config = tiny_config();
+  config.memory.recompute = Recompute::kNone;
+  TinyRun first(config);
+  Trainer trainer(first.setup());
+  first.memory.fail_request_after(5);
+  trainer.run();
+  ASSERT_EQ(first.recorder.out_of_memory.size(), 1u);
+
+  config.init_from = "resume";
+  config.out_dir = first.directory.path();
+  TinyRun second(config);
+  EXPECT_EQ(Trainer(second.setup()).plan(), trainer.plan());
+}
+
+TEST(Resume, RefusesACheckpointOfAnotherModel) {
+  TinyRun first(tiny_config());
+  Trainer(first.setup()).run();
+  RunConfig config = tiny_config();
+  config.model.n_layer = 3;
+  config.init_from = "resume";
+  config.out_dir = first.directory.path();
+  TinyRun second(config);
+  EXPECT_THROW(Trainer(second.setup()), Error);
+}
+
+TEST(Trainer, SkipsAnUpdateThatIsNotFinite) {
+  RunConfig config = tiny_config();
+  TinyRun run(config);
+  Trainer trainer(run.setup());
+  const std::vector<float> before = weights_of(trainer.state());
+  // An infinite weight makes every gradient NaN.
+  float* weights = trainer.state().updated_weights().as<float>();
+  const float kept = weights[0];
+  weights[0] = std::numeric_limits<float>::infinity();
+  const StepResult result = *trainer.step();
+  EXPECT_FALSE(result.finite);
+  weights[0] = kept;
+  EXPECT_EQ(weights_of(trainer.state()), before);
+  EXPECT_EQ(trainer.position().updates, 0);
+  EXPECT_EQ(trainer.position().iteration, 1);
+}
+
+TEST(Trainer, RecomputationChangesNoBit) {
+  std::vector<std::vector<float>> weights;
+  for (const Recompute level : kRecomputeLevels) {
+    RunConfig config = tiny_config();
+    config.model.dropout = 0.1;
+    config.memory.recompute = level;
+    TinyRun run(config);
+    Trainer trainer(run.setup());
+    trainer.run();
+    weights.push_back(weights_of(trainer.state()));
+  }
+  for (std::size_t i = 1; i < weights.size(); ++i) EXPECT_EQ(weights[0], weights[i]) << i;
+}
+
+TEST(Trainer, ChunkedAndFullLogitsAgree) {
+  std::vector<double> losses;
+  for (const Logits mode : {Logits::kChunked, Logits::kFull}) {
+    RunConfig config = tiny_config();
+    config.memory.logits = mode;
+    TinyRun run(config);
+    Trainer(run.setup()).run();
+    losses.push_back(run.recorder.steps.back().loss);
+  }
+  EXPECT_NEAR(losses[0], losses[1], 1e-5);
+}
+
+}  // namespace
+}  // namespace gpt2train
