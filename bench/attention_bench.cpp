@@ -10,7 +10,10 @@ namespace {
 
 struct Sizes {
   explicit Sizes(const benchmark::State& state)
-      : batch(state.range(0)), heads(state.range(1)), time(state.range(2)), width(state.range(3) * heads) {}
+      : batch(state.range(0)),
+        heads(state.range(1)),
+        time(state.range(2)),
+        width(state.range(3) * heads) {}
   Shape out() const { return {batch, time, width}; }
   Shape qkv() const { return {batch, time, 3 * width}; }
   Shape lse() const { return {batch, heads, time}; }
@@ -21,7 +24,8 @@ struct Sizes {
   std::int64_t batch, heads, time, width;
 };
 
-AttentionForward forward_args(const Sizes& s, const Tensor& out, const Tensor& lse, const Tensor& qkv) {
+AttentionForward forward_args(const Sizes& s, const Tensor& out, const Tensor& lse,
+                              const Tensor& qkv) {
   return {.out = out, .lse = lse, .qkv = qkv, .heads = static_cast<int>(s.heads)};
 }
 

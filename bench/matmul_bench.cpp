@@ -32,8 +32,9 @@ void matmul(benchmark::State& state, const Product& product) {
   cpu_kernels().matmul(args, {});  // generates the code
   for (auto _ : state) cpu_kernels().matmul(args, {});
   report_flops(state, 2.0 * static_cast<double>(m * n * k));
-  state.counters["scratch"] = benchmark::Counter(
-      static_cast<double>(args.workspace.bytes), benchmark::Counter::kDefaults, benchmark::Counter::kIs1024);
+  state.counters["scratch"] =
+      benchmark::Counter(static_cast<double>(args.workspace.bytes), benchmark::Counter::kDefaults,
+                         benchmark::Counter::kIs1024);
 }
 
 // 1,024 tokens of GPT-2 124M through its first MLP layer and its head; nanoGPT's CPU setting.
@@ -49,13 +50,19 @@ void weight(benchmark::internal::Benchmark* bench) {
   for (const auto& [rows, in, out] : kLayers) bench->Args({out, in, rows});
 }
 
-#define GPT2_MATMUL_BENCH(name, dtype)                                                      \
-  BENCHMARK_CAPTURE(matmul, name##_forward, Product{dtype, false, true})                    \
-      ->Apply(forward)->UseRealTime()->Unit(benchmark::kMillisecond);                       \
-  BENCHMARK_CAPTURE(matmul, name##_input, Product{dtype, false, false})                     \
-      ->Apply(input)->UseRealTime()->Unit(benchmark::kMillisecond);                         \
-  BENCHMARK_CAPTURE(matmul, name##_weight, Product{dtype, true, false})                     \
-      ->Apply(weight)->UseRealTime()->Unit(benchmark::kMillisecond)
+#define GPT2_MATMUL_BENCH(name, dtype)                                   \
+  BENCHMARK_CAPTURE(matmul, name##_forward, Product{dtype, false, true}) \
+      ->Apply(forward)                                                   \
+      ->UseRealTime()                                                    \
+      ->Unit(benchmark::kMillisecond);                                   \
+  BENCHMARK_CAPTURE(matmul, name##_input, Product{dtype, false, false})  \
+      ->Apply(input)                                                     \
+      ->UseRealTime()                                                    \
+      ->Unit(benchmark::kMillisecond);                                   \
+  BENCHMARK_CAPTURE(matmul, name##_weight, Product{dtype, true, false})  \
+      ->Apply(weight)                                                    \
+      ->UseRealTime()                                                    \
+      ->Unit(benchmark::kMillisecond)
 GPT2_MATMUL_BENCH(cpu_fp32, DType::kFloat32);
 GPT2_MATMUL_BENCH(cpu_bf16, DType::kBFloat16);
 

@@ -9,9 +9,9 @@
 namespace gpt2train {
 
 struct AttentionForward {
-  TensorView out = {};        // (B, T, C), dtype of qkv; head h holds columns [h * C/H, (h + 1) * C/H)
-  TensorView lse = {};        // (B, H, T) fp32: log-sum-exp of each query's scaled scores
-  TensorView qkv = {};        // (B, T, 3C): q, k, v side by side, as the projection leaves them
+  TensorView out = {};   // (B, T, C), dtype of qkv; head h holds columns [h * C/H, (h + 1) * C/H)
+  TensorView lse = {};   // (B, H, T) fp32: log-sum-exp of each query's scaled scores
+  TensorView qkv = {};   // (B, T, 3C): q, k, v side by side, as the projection leaves them
   int heads = 1;         // H, divides C
   Dropout dropout = {};  // of the probabilities, after the softmax
   Workspace workspace = {};

@@ -7,10 +7,11 @@ namespace gpt2train {
 
 struct CrossEntropy {
   TensorView logits = {};  // (rows, Vp), float type; with write_gradient replaced by
-                      // scale * (softmax - one_hot), 0 in padded columns and ignored rows
-  TensorView losses = {};  // (rows) fp32: -log softmax[target], 0 where the target is negative (ignored)
-  TensorView targets = {};      // (rows) int32, below vocab
-  std::int64_t vocab = 0;  // columns [vocab, Vp) are padding: they never enter the softmax
+                           // scale * (softmax - one_hot), 0 in padded columns and ignored rows
+  TensorView losses =
+      {};  // (rows) fp32: -log softmax[target], 0 where the target is negative (ignored)
+  TensorView targets = {};  // (rows) int32, below vocab
+  std::int64_t vocab = 0;   // columns [vocab, Vp) are padding: they never enter the softmax
   float scale = 1.0f;
   bool write_gradient = false;
 };

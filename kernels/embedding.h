@@ -17,12 +17,13 @@ struct EmbeddingForward {
 
 // Deterministic: each row of a table is summed by one thread, in the order of the tokens.
 struct EmbeddingBackward {
-  TensorView d_token_table = {};     // (Vp, C) fp32; always added to: the tied head writes it first
-  TensorView d_position_table = {};  // (block_size, C) fp32; added to, or overwritten (rows past T by 0)
-  TensorView d_out = {};             // (B, T, C), float type
-  TensorView tokens = {};            // (B, T) int32
-  Dropout dropout = {};         // as in the forward pass
-  bool accumulate = false;      // for d_position_table
+  TensorView d_token_table = {};  // (Vp, C) fp32; always added to: the tied head writes it first
+  TensorView d_position_table =
+      {};                   // (block_size, C) fp32; added to, or overwritten (rows past T by 0)
+  TensorView d_out = {};    // (B, T, C), float type
+  TensorView tokens = {};   // (B, T) int32
+  Dropout dropout = {};     // as in the forward pass
+  bool accumulate = false;  // for d_position_table
   Workspace workspace = {};
 };
 

@@ -20,9 +20,9 @@ enum GradState : int {
 
 // Sums of squares in double over fixed pieces, so the number of threads does not change a bit.
 struct GradNorm {
-  TensorView state = {};       // (kGradStateCount) fp32
-  TensorView gradients = {};   // (n) fp32
-  float max_norm = 0.0f;  // 0: no clipping
+  TensorView state = {};      // (kGradStateCount) fp32
+  TensorView gradients = {};  // (n) fp32
+  float max_norm = 0.0f;      // 0: no clipping
   Workspace workspace = {};
 };
 

@@ -107,9 +107,7 @@ struct Pair {
 };
 
 Pair pair_of(const Sizes& s, std::int64_t query_tile, std::int64_t key_tile) {
-  return {.rows = s.rows(query_tile),
-          .keys = s.rows(key_tile),
-          .diagonal = query_tile == key_tile};
+  return {.rows = s.rows(query_tile), .keys = s.rows(key_tile), .diagonal = query_tile == key_tile};
 }
 
 // Scores of keys after the query become -inf, for the queries of one vector.
@@ -118,8 +116,8 @@ void mask_future(float* scores, const Pair& pair, std::int64_t query) {
   for (int lane = 0; lane < simd::kWidth; ++lane) queries[lane] = static_cast<int>(query) + lane;
   for (std::int64_t key = query + 1; key < pair.seen(query); ++key) {
     float* const at = scores + key * kTile + query;
-    simd::store(at, queries < static_cast<int>(key) ? simd::splat(-simd::kInfinity)
-                                                    : simd::load(at));
+    simd::store(at,
+                queries < static_cast<int>(key) ? simd::splat(-simd::kInfinity) : simd::load(at));
   }
 }
 
@@ -227,7 +225,8 @@ void forward_tile(const AttentionForward& args, const Sizes& s, std::int64_t b, 
     widen_rows(v, s.padded, row + 2 * s.width, stride, pair.keys, s.head_size, 1.0f);
     tile_product(scores, kTile, RowMajor{k, s.padded}, q_transposed, kTile, pair.keys,
                  padded_columns(rows), s.head_size, pair.part(Part::kUpperOut), false);
-    if (args.dropout.active()) dropout_tile(factors, args.dropout, s, b, h, first, key_tile * kTile);
+    if (args.dropout.active())
+      dropout_tile(factors, args.dropout, s, b, h, first, key_tile * kTile);
     softmax_tile(scores, statistics, pair, args.dropout.active() ? factors : nullptr);
     if (key_tile > 0) scale_rows(out, s.padded, rows, statistics.correction);
     tile_product(out, s.padded, ColumnMajor{scores, kTile}, v, s.padded, rows, s.padded, pair.keys,

@@ -47,7 +47,8 @@ GPT2_SIMD void tile_product_rows(float* out, std::int64_t out_stride, const A& a
       sum[i][v] = accumulate ? simd::load(out + i * out_stride + v * simd::kWidth) : simd::Floats{};
     }
   }
-  for (std::int64_t k = 0; k < depth; ++k) {
+  std::int64_t k = 0;
+  do {  // depth > 0, and the compiler makes use of it
     const simd::Floats b0 = simd::load(b + k * b_stride);
     const simd::Floats b1 = simd::load(b + k * b_stride + simd::kWidth);
     for (int i = 0; i < kRows; ++i) {
@@ -55,7 +56,7 @@ GPT2_SIMD void tile_product_rows(float* out, std::int64_t out_stride, const A& a
       sum[i][0] += x * b0;
       sum[i][1] += x * b1;
     }
-  }
+  } while (++k < depth);
   for (int i = 0; i < kRows; ++i) {
     for (int v = 0; v < 2; ++v) simd::store(out + i * out_stride + v * simd::kWidth, sum[i][v]);
   }

@@ -71,7 +71,9 @@ std::string dump_config(const RunConfig& config) {
       section = field.section;
       out << YAML::Key << section << YAML::Value << YAML::BeginMap;
     }
-    out << YAML::Key << field.name << YAML::Value << field.default_text;
+    out << YAML::Key << field.name << YAML::Value;
+    if (field.type.starts_with("text")) out << YAML::DoubleQuoted;  // bare, '\r' would be lost
+    out << field.default_text;
   }
   out << YAML::EndMap << YAML::EndMap;
   return std::string(out.c_str()) + '\n';

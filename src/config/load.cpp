@@ -1,5 +1,6 @@
 #include "gpt2train/config/load.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -66,6 +67,10 @@ class ConfigLoader {
   explicit ConfigLoader(const std::string& file) : file_(file) {}
 
   void read_file(std::string yaml) {
+    // yaml-cpp would take the zero byte for the end.
+    if (yaml.find('\0') != std::string::npos) {
+      throw ConfigError(file_, "not a text file: there is a zero byte in it");
+    }
     // Without this, yaml-cpp 0.7 lets the end of the file close a quote that was left open.
     yaml.erase(yaml.find_last_not_of(" \t\r\n") + 1);
     YAML::Node top;

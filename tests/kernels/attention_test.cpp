@@ -1,4 +1,5 @@
-#include <algorithm>
+#include "kernels/attention.h"
+
 #include <cmath>
 
 #include "kernels/cpu/cpu_kernels.h"
@@ -7,230 +8,155 @@
 namespace gpt2train::test {
 namespace {
 
-struct Sizes {
-  std::int64_t batch, heads, time, head_size;
+class Attention : public FloatKernelTest {};
+INSTANTIATE_TEST_SUITE_P(Cpu, Attention, kFloatTypes, dtype_name);
+
+struct Case {
+  std::int64_t batch, time, heads, head_size;
+  Dropout dropout = {};
+  float scale = 1.0f;  // of the inputs
 
   std::int64_t width() const { return heads * head_size; }
-  std::int64_t row(std::int64_t b, std::int64_t t) const { return b * time + t; }
-  Shape out() const { return {batch, time, width()}; }
-  Shape qkv() const { return {batch, time, 3 * width()}; }
-  Shape lse() const { return {batch, heads, time}; }
 };
-
-std::ostream& operator<<(std::ostream& out, const Sizes& s) {
-  return out << "batch " << s.batch << ", heads " << s.heads << ", time " << s.time
-             << ", head size " << s.head_size;
-}
 
 struct Result {
   std::vector<double> out, lse, d_qkv;
 };
 
-// The formulas, one query at a time: probabilities, dropout, values; then every gradient.
-class Oracle {
- public:
-  Oracle(const Sizes& sizes, const Dropout& dropout, const std::vector<double>& qkv,
-         const std::vector<double>& d_out)
-      : s_(sizes), dropout_(dropout), qkv_(qkv), d_out_(d_out) {
-    result_.out.resize(d_out.size());
-    result_.lse.resize(static_cast<std::size_t>(s_.lse().count()));
-    result_.d_qkv.resize(qkv.size());
-    for (std::int64_t b = 0; b < s_.batch; ++b) {
-      for (std::int64_t h = 0; h < s_.heads; ++h) {
-        for (std::int64_t t = 0; t < s_.time; ++t) query(b, h, t);
+// Attention and its gradient in double, with whole rows of probabilities.
+Result reference(const Case& c, const std::vector<double>& qkv, const std::vector<double>& d_out) {
+  const std::int64_t B = c.batch, T = c.time, H = c.heads, D = c.head_size, C = c.width();
+  Result r{.out = std::vector<double>(B * T * C),
+           .lse = std::vector<double>(B * H * T),
+           .d_qkv = std::vector<double>(B * T * 3 * C)};
+  const double scale = 1.0 / std::sqrt(static_cast<double>(D));
+  for (std::int64_t b = 0; b < B; ++b) {
+    for (std::int64_t h = 0; h < H; ++h) {
+      const auto at = [&](std::int64_t t, std::int64_t part) {
+        return (b * T + t) * 3 * C + part * C + h * D;
+      };
+      for (std::int64_t i = 0; i < T; ++i) {
+        std::vector<double> p(i + 1), mask(i + 1), d_p(i + 1);
+        double top = -HUGE_VAL, sum = 0.0, dot = 0.0;
+        for (std::int64_t j = 0; j <= i; ++j) {
+          for (std::int64_t d = 0; d < D; ++d)
+            p[j] += qkv[at(i, 0) + d] * qkv[at(j, 1) + d] * scale;
+          top = std::max(top, p[j]);
+        }
+        for (double& x : p) sum += x = std::exp(x - top);
+        for (double& x : p) x /= sum;
+        r.lse[(b * H + h) * T + i] = top + std::log(sum);
+        const std::int64_t row = (b * T + i) * C + h * D;
+        for (std::int64_t j = 0; j <= i; ++j) {
+          mask[j] =
+              dropout_factor(c.dropout, c.dropout.first_sample + static_cast<std::uint64_t>(b),
+                             (h * T + i) * T + j);
+          for (std::int64_t d = 0; d < D; ++d) {
+            r.out[row + d] += p[j] * mask[j] * qkv[at(j, 2) + d];
+            d_p[j] += d_out[row + d] * mask[j] * qkv[at(j, 2) + d];
+            r.d_qkv[at(j, 2) + d] += p[j] * mask[j] * d_out[row + d];
+          }
+          dot += p[j] * d_p[j];
+        }
+        for (std::int64_t j = 0; j <= i; ++j) {
+          const double d_score = p[j] * (d_p[j] - dot) * scale;
+          for (std::int64_t d = 0; d < D; ++d) {
+            r.d_qkv[at(i, 0) + d] += d_score * qkv[at(j, 1) + d];
+            r.d_qkv[at(j, 1) + d] += d_score * qkv[at(i, 0) + d];
+          }
+        }
       }
     }
   }
-  const Result& result() const { return result_; }
+  return r;
+}
 
- private:
-  // Where part 0 (q), 1 (k) or 2 (v) of a position begins.
-  std::size_t at(std::int64_t b, std::int64_t h, std::int64_t t, int part) const {
-    return static_cast<std::size_t>((s_.row(b, t) * 3 + part) * s_.width() + h * s_.head_size);
-  }
-  double dot(const double* x, const double* y) const {
-    double sum = 0.0;
-    for (std::int64_t i = 0; i < s_.head_size; ++i) sum += x[i] * y[i];
-    return sum;
-  }
-
-  void query(std::int64_t b, std::int64_t h, std::int64_t t) {
-    const double scale = 1.0 / std::sqrt(static_cast<double>(s_.head_size));
-    const double* const q = &qkv_[at(b, h, t, 0)];
-    const auto head = static_cast<std::size_t>(s_.row(b, t) * s_.width() + h * s_.head_size);
-    std::vector<double> p, factor;
-    for (std::int64_t key = 0; key <= t; ++key) {
-      p.push_back(scale * dot(q, &qkv_[at(b, h, key, 1)]));
-      factor.push_back(dropout_factor(dropout_, dropout_.first_sample + static_cast<std::uint64_t>(b),
-                                      (h * s_.time + t) * s_.time + key));
-    }
-    const double largest = *std::max_element(p.begin(), p.end());
-    double sum = 0.0;
-    for (const double score : p) sum += std::exp(score - largest);
-    const double lse = largest + std::log(sum);
-    result_.lse[static_cast<std::size_t>((b * s_.heads + h) * s_.time + t)] = lse;
-    for (double& x : p) x = std::exp(x - lse);
-
-    for (std::size_t key = 0; key < p.size(); ++key) {
-      const double* const v = &qkv_[at(b, h, static_cast<std::int64_t>(key), 2)];
-      double* const out = &result_.out[head];
-      for (std::int64_t i = 0; i < s_.head_size; ++i) out[i] += p[key] * factor[key] * v[i];
-    }
-
-    const double* const d_out = &d_out_[head];
-    const double mean = dot(d_out, &result_.out[head]);
-    double* const d_q = &result_.d_qkv[at(b, h, t, 0)];
-    for (std::size_t key = 0; key < p.size(); ++key) {
-      const auto position = static_cast<std::int64_t>(key);
-      const double* const k = &qkv_[at(b, h, position, 1)];
-      double* const d_k = &result_.d_qkv[at(b, h, position, 1)];
-      double* const d_v = &result_.d_qkv[at(b, h, position, 2)];
-      const double d_p = factor[key] * dot(d_out, &qkv_[at(b, h, position, 2)]);
-      const double d_score = scale * p[key] * (d_p - mean);
-      for (std::int64_t i = 0; i < s_.head_size; ++i) {
-        d_v[i] += p[key] * factor[key] * d_out[i];
-        d_q[i] += d_score * k[i];
-        d_k[i] += d_score * q[i];
-      }
-    }
-  }
-
-  Sizes s_;
-  Dropout dropout_;
-  const std::vector<double>& qkv_;
-  const std::vector<double>& d_out_;
-  Result result_;
+struct Tensors {
+  Tensors(const Case& c, DType dtype)
+      : qkv(dtype, {c.batch, c.time, 3 * c.width()},
+            uniform(c.batch * c.time * 3 * c.width(), 1, -2.0f * c.scale, 2.0f * c.scale)),
+        d_out(dtype, {c.batch, c.time, c.width()}, uniform(c.batch * c.time * c.width(), 2)),
+        out(dtype, {c.batch, c.time, c.width()}),
+        d_qkv(dtype, {c.batch, c.time, 3 * c.width()}),
+        lse(DType::kFloat32, {c.batch, c.heads, c.time}) {}
+  GuardedTensor qkv, d_out, out, d_qkv, lse;
 };
 
-class Attention : public FloatKernelTest {
- protected:
-  Result run(const Sizes& s, const Dropout& dropout, float magnitude = 1.5f) {
-    const GuardedTensor qkv(dtype(), s.qkv(), uniform(s.qkv().count(), 1, -magnitude, magnitude));
-    const GuardedTensor d_out(dtype(), s.out(), uniform(s.out().count(), 2));
-    const GuardedTensor out(dtype(), s.out()), lse(DType::kFloat32, s.lse());
-    const GuardedTensor d_qkv(dtype(), s.qkv());
-    qkv_ = qkv.values();
-    d_out_ = d_out.values();
+Result run(const Case& c, const Tensors& t) {
+  const int heads = static_cast<int>(c.heads);
+  AttentionForward forward{
+      .out = t.out, .lse = t.lse, .qkv = t.qkv, .heads = heads, .dropout = c.dropout};
+  GuardedBytes scratch(cpu::attention_forward_workspace(forward));
+  forward.workspace = scratch.workspace();
+  cpu::attention_forward(forward, {});
+  AttentionBackward backward{.d_qkv = t.d_qkv,
+                             .d_out = t.d_out,
+                             .out = t.out,
+                             .lse = t.lse,
+                             .qkv = t.qkv,
+                             .heads = heads,
+                             .dropout = c.dropout};
+  GuardedBytes backward_scratch(cpu::attention_backward_workspace(backward));
+  backward.workspace = backward_scratch.workspace();
+  cpu::attention_backward(backward, {});
+  return {t.out.values(), t.lse.values(), t.d_qkv.values()};
+}
 
-    AttentionForward forward = {.out = out,
-                                .lse = lse,
-                                .qkv = qkv,
-                                .heads = static_cast<int>(s.heads),
-                                .dropout = dropout};
-    GuardedBytes forward_scratch(cpu::attention_forward_workspace(forward));
-    forward.workspace = forward_scratch.workspace();
-    cpu::attention_forward(forward, {});
+void expect_matches(const Case& c, DType dtype, double limit) {
+  SCOPED_TRACE(concat("batch ", c.batch, ", time ", c.time, ", heads ", c.heads, ", head size ",
+                      c.head_size, c.dropout.active() ? ", dropout" : ""));
+  const Tensors t(c, dtype);
+  const Result actual = run(c, t);
+  const Result expected = reference(c, t.qkv.values(), t.d_out.values());
+  EXPECT_LE(nmse(expected.out, actual.out), limit);
+  EXPECT_LE(nmse(expected.lse, actual.lse), 1e-12);  // fp32 whatever the dtype
+  EXPECT_LE(nmse(expected.d_qkv, actual.d_qkv), limit * 4.0);
+}
 
-    AttentionBackward backward = {.d_qkv = d_qkv,
-                                  .d_out = d_out,
-                                  .out = out,
-                                  .lse = lse,
-                                  .qkv = qkv,
-                                  .heads = static_cast<int>(s.heads),
-                                  .dropout = dropout};
-    GuardedBytes backward_scratch(cpu::attention_backward_workspace(backward));
-    backward.workspace = backward_scratch.workspace();
-    cpu::attention_backward(backward, {});
-    EXPECT_EQ(qkv.values(), qkv_) << "inputs were written";
-    return {.out = out.values(), .lse = lse.values(), .d_qkv = d_qkv.values()};
-  }
-
-  void expect_close(const Sizes& s, const Dropout& dropout = {}) {
-    const Result actual = run(s, dropout);
-    const Oracle oracle(s, dropout, qkv_, d_out_);
-    const Result& expected = oracle.result();
-    EXPECT_LE(nmse(expected.out, actual.out), limit(1e-12, 1e-5)) << s;
-    EXPECT_LE(nmse(expected.lse, actual.lse), 1e-12) << s;
-    EXPECT_LE(nmse(expected.d_qkv, actual.d_qkv), limit(1e-12, 2e-5)) << s;
-  }
-
-  std::vector<double> qkv_, d_out_;
-};
-INSTANTIATE_TEST_SUITE_P(Cpu, Attention, kFloatTypes, dtype_name);
-
-constexpr Dropout kDropout = {.rate = 0.2f,
-                              .seed = 7,
-                              .first_sample = 41,
-                              .layer = 3,
-                              .use = RandomUse::kDropoutAttention};
-
-TEST_P(Attention, MatchesTheFormulasAtEveryLength) {
+TEST_P(Attention, MatchesTheFormulaAtAnyTime) {
   for (const std::int64_t time : {1, 2, 31, 63, 64, 65, 257}) {
-    for (const std::int64_t batch : {1, 3}) expect_close({batch, 2, time, 32});
+    expect_matches({.batch = 3, .time = time, .heads = 2, .head_size = 32}, dtype(),
+                   limit(1e-12, 2e-5));
   }
-  expect_close({1, 1, 1'000, 64});
+  expect_matches({.batch = 1, .time = 1000, .heads = 1, .head_size = 64}, dtype(),
+                 limit(1e-12, 2e-5));
 }
 
-TEST_P(Attention, MatchesTheFormulasForEveryHeadSize) {
-  for (const std::int64_t head_size : {1, 3, 24, 32, 64, 80, 128}) {
-    for (const std::int64_t time : {5, 130}) expect_close({1, 3, time, head_size});
+TEST_P(Attention, MatchesTheFormulaAtAnyHeadSize) {
+  for (const std::int64_t head_size : {1, 3, 24, 64, 80, 128}) {
+    expect_matches({.batch = 1, .time = 70, .heads = 3, .head_size = head_size}, dtype(),
+                   limit(1e-12, 2e-5));
   }
 }
 
-TEST_P(Attention, DropsTheProbabilitiesOfTheAddressedElements) {
-  for (const std::int64_t time : {1, 7, 64, 130, 257}) expect_close({3, 2, time, 24}, kDropout);
-}
-
-// A softmax that has become a choice of one key. Scores reach 10^8 here, so only lse's own rounding
-// keeps the gradients from the formula.
-TEST_P(Attention, StaysFiniteForHugeScores) {
-  const Sizes s = {2, 2, 130, 64};
-  const Result actual = run(s, {}, 1e4f);
-  const Oracle oracle(s, {}, qkv_, d_out_);
-  EXPECT_LE(nmse(oracle.result().out, actual.out), limit(1e-12, 1e-5));
-  EXPECT_LE(nmse(oracle.result().lse, actual.lse), 1e-12);
-  const auto finite = [](double x) { return std::isfinite(x); };
-  EXPECT_TRUE(std::all_of(actual.d_qkv.begin(), actual.d_qkv.end(), finite));
-}
-
-TEST_P(Attention, SeesNoLaterPosition) {
-  const Sizes s = {1, 2, 97, 32};
-  const std::vector<float> before = uniform(s.qkv().count(), 1);
-  std::vector<float> after = before;
-  const std::int64_t changed = 70;
-  for (std::size_t i = static_cast<std::size_t>(changed * 3 * s.width()); i < after.size(); ++i) {
-    after[i] = -3.0f * after[i];
+TEST_P(Attention, DropsTheProbabilitiesThatTheDefinitionDrops) {
+  const Dropout dropout{.rate = 0.3f,
+                        .seed = 9,
+                        .first_sample = (std::uint64_t{1} << 33) + 5,
+                        .layer = 7,
+                        .use = RandomUse::kDropoutAttention};
+  for (const std::int64_t time : {1, 33, 64, 131}) {
+    expect_matches({.batch = 2, .time = time, .heads = 3, .head_size = 16, .dropout = dropout},
+                   dtype(), limit(1e-12, 2e-5));
   }
-  const auto outputs = [&](const std::vector<float>& values) {
-    const GuardedTensor qkv(dtype(), s.qkv(), values);
-    const GuardedTensor out(dtype(), s.out()), lse(DType::kFloat32, s.lse());
-    AttentionForward args = {.out = out, .lse = lse, .qkv = qkv, .heads = static_cast<int>(s.heads)};
-    GuardedBytes scratch(cpu::attention_forward_workspace(args));
-    args.workspace = scratch.workspace();
-    cpu::attention_forward(args, {});
-    std::vector<double> result = out.values();
-    result.resize(static_cast<std::size_t>(changed * s.width()));
-    return result;
-  };
-  EXPECT_EQ(outputs(before), outputs(after));
 }
 
-TEST_P(Attention, DoesNotDependOnTheThreadCount) {
+TEST_P(Attention, SurvivesExtremeScores) {
+  const Case c{.batch = 1, .time = 100, .heads = 2, .head_size = 64, .scale = 300.0f};
+  const Tensors t(c, dtype());
+  const Result result = run(c, t);
+  for (const double x : result.out) ASSERT_TRUE(std::isfinite(x));
+  for (const double x : result.d_qkv) ASSERT_TRUE(std::isfinite(x));
+}
+
+TEST_P(Attention, DoesNotDependOnTheNumberOfThreads) {
+  const Case c{.batch = 2, .time = 150, .heads = 3, .head_size = 32};
   expect_thread_count_has_no_effect([&] {
-    const Result r = run({2, 3, 150, 24}, kDropout);
-    std::vector<double> all = r.out;
-    all.insert(all.end(), r.lse.begin(), r.lse.end());
-    all.insert(all.end(), r.d_qkv.begin(), r.d_qkv.end());
-    return all;
+    const Tensors t(c, dtype());
+    Result result = run(c, t);
+    result.out.insert(result.out.end(), result.d_qkv.begin(), result.d_qkv.end());
+    return result.out;
   });
-}
-
-TEST_P(Attention, ScratchIsAFunctionOfTheShapeAndTheThreads) {
-  const Sizes s = {2, 3, 150, 24};
-  AttentionBackward args = {.d_qkv = {nullptr, dtype(), s.qkv()},
-                            .d_out = {nullptr, dtype(), s.out()},
-                            .out = {nullptr, dtype(), s.out()},
-                            .lse = {nullptr, DType::kFloat32, s.lse()},
-                            .qkv = {nullptr, dtype(), s.qkv()},
-                            .heads = 3};
-  const int before = omp_get_max_threads();
-  omp_set_num_threads(1);
-  const std::size_t one = cpu::attention_backward_workspace(args);
-  omp_set_num_threads(3);
-  EXPECT_EQ(cpu::attention_backward_workspace(args), 3 * one);
-  omp_set_num_threads(before);
-  args.qkv.shape = args.d_qkv.shape = {7, 150, 72 * 3};
-  EXPECT_EQ(cpu::attention_backward_workspace(args), before * one) << "of the batch";
 }
 
 }  // namespace

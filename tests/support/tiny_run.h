@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
@@ -15,28 +14,9 @@
 #include "gpt2train/data/loader.h"
 #include "gpt2train/memory/upstream.h"
 #include "gpt2train/train/trainer.h"
+#include "tests/support/temp_dir.h"
 
 namespace gpt2train::test {
-
-// Removed with everything in it.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "gpt2train-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = pattern;
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 inline RunConfig tiny_config() {
   RunConfig config;
@@ -117,7 +97,7 @@ class TinyRun {
             .interrupted = interrupted};
   }
 
-  TemporaryDirectory directory;
+  TempDir directory;
   RunConfig config;
   HostUpstream upstream;
   CachingAllocator memory;

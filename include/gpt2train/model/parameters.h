@@ -47,9 +47,9 @@ class ParameterLayout {
   std::int64_t flat_count_ = 0;
 };
 
-// Elements [first, first + values.size()) of parameter `index` at the start of training: N(0, 0.02),
-// residual projections N(0, 0.02 / sqrt(2 L)), ones or zeros. `first` is a multiple of 4. A value
-// depends on the seed and its place alone.
+// Elements [first, first + values.size()) of parameter `index` at the start of training: N(0,
+// 0.02), residual projections N(0, 0.02 / sqrt(2 L)), ones or zeros. `first` is a multiple of 4. A
+// value depends on the seed and its place alone.
 void initial_values(const ParameterLayout& layout, std::size_t index, std::uint64_t seed,
                     std::int64_t first, std::span<float> values);
 

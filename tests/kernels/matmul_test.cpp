@@ -1,0 +1,191 @@
+#include "kernels/cpu/cpu_kernels.h"
+#include "tests/support/kernel_case.h"
+
+namespace gpt2train::test {
+namespace {
+
+struct Product {
+  std::int64_t m = 1, n = 1, k = 1;
+  bool transpose_a = false, transpose_b = false;
+  bool bias = false, accumulate = false;
+  bool fp32_out = false;
+};
+
+std::ostream& operator<<(std::ostream& out, const Product& p) {
+  return out << p.m << " x " << p.n << " x " << p.k << (p.transpose_a ? ", a^T" : "")
+             << (p.transpose_b ? ", b^T" : "") << (p.bias ? ", bias" : "")
+             << (p.accumulate ? ", accumulate" : "") << (p.fp32_out ? ", fp32 out" : "");
+}
+
+class Matmul : public FloatKernelTest {
+ protected:
+  std::vector<double> run(const Product& p) {
+    const DType out_dtype = p.fp32_out ? DType::kFloat32 : dtype();
+    const GuardedTensor a(dtype(), p.transpose_a ? Shape{p.k, p.m} : Shape{p.m, p.k},
+                          uniform(p.m * p.k, 1));
+    const GuardedTensor b(dtype(), p.transpose_b ? Shape{p.n, p.k} : Shape{p.k, p.n},
+                          uniform(p.k * p.n, 2));
+    const GuardedTensor bias(dtype(), {p.n}, uniform(p.n, 3));
+    const GuardedTensor out(out_dtype, {p.m, p.n}, uniform(p.m * p.n, 4));
+    a_ = a.values();
+    b_ = b.values();
+    bias_ = bias.values();
+    before_ = out.values();
+
+    gpt2train::Matmul args = {.out = out,
+                              .a = a,
+                              .b = b,
+                              .bias = p.bias ? bias.view() : TensorView{},
+                              .transpose_a = p.transpose_a,
+                              .transpose_b = p.transpose_b,
+                              .accumulate = p.accumulate};
+    GuardedBytes scratch(cpu::matmul_workspace(args));
+    args.workspace = scratch.workspace();
+    cpu::matmul(args, {});
+    return out.values();
+  }
+
+  double expected(const Product& p, std::int64_t i, std::int64_t j) const {
+    const auto at = [](const std::vector<double>& x, std::int64_t index) {
+      return x[static_cast<std::size_t>(index)];
+    };
+    double sum = p.accumulate ? at(before_, i * p.n + j) : 0.0;
+    if (p.bias) sum += at(bias_, j);
+    for (std::int64_t k = 0; k < p.k; ++k) {
+      sum += at(a_, p.transpose_a ? k * p.m + i : i * p.k + k) *
+             at(b_, p.transpose_b ? j * p.k + k : k * p.n + j);
+    }
+    return sum;
+  }
+
+  // Every `step`-th element, counted over the whole matrix; 1 is all of them.
+  void expect_close(const Product& p, std::int64_t step = 1) {
+    const std::vector<double> all = run(p);
+    std::vector<double> wanted, found;
+    for (std::int64_t e = 0; e < p.m * p.n; e += step) {
+      wanted.push_back(expected(p, e / p.n, e % p.n));
+      found.push_back(all[static_cast<std::size_t>(e)]);
+    }
+    const bool rounded = dtype() == DType::kBFloat16 && !p.fp32_out;
+    EXPECT_LE(nmse(wanted, found), rounded ? 1e-5 : 1e-12) << p;
+  }
+
+  std::vector<double> a_, b_, bias_, before_;
+};
+INSTANTIATE_TEST_SUITE_P(Cpu, Matmul, kFloatTypes, dtype_name);
+
+TEST_P(Matmul, MatchesTheFormulaForEveryFormAndOddSizes) {
+  for (const std::int64_t m : {1, 31, 257}) {
+    for (const std::int64_t n : {1, 31, 257}) {
+      for (const std::int64_t k : {1, 31, 257}) {
+        const bool fp32_out = (m + n + k) % 4 == 1;
+        for (const bool transpose_a : {false, true}) {
+          for (const bool transpose_b : {false, true}) {
+            // Most elements of the largest products tell nothing new.
+            const std::int64_t step = m * n * k > 257 * 257 * 31 ? 97
+                                      : m * n * k > 100'000      ? 13
+                                                                 : 1;
+            expect_close({.m = m,
+                          .n = n,
+                          .k = k,
+                          .transpose_a = transpose_a,
+                          .transpose_b = transpose_b,
+                          .fp32_out = fp32_out},
+                         step);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Matmul, AddsABiasOrToWhatIsThere) {
+  for (const bool fp32_out : {false, true}) {
+    for (const bool transpose : {false, true}) {
+      Product p = {.m = 33,
+                   .n = 47,
+                   .k = 65,
+                   .transpose_a = transpose,
+                   .transpose_b = !transpose,
+                   .fp32_out = fp32_out};
+      p.bias = true;
+      expect_close(p);
+      p.bias = false;
+      p.accumulate = true;
+      expect_close(p);
+    }
+  }
+}
+
+// More than one tile in each direction, where tiles are what a product is made of.
+TEST_P(Matmul, MatchesTheFormulaAcrossTiles) {
+  for (const bool fp32_out : {false, true}) {
+    expect_close(
+        {.m = 1'100, .n = 1'030, .k = 70, .transpose_b = true, .bias = true, .fp32_out = fp32_out},
+        1'009);
+    expect_close({.m = 1'030, .n = 40, .k = 2'100, .fp32_out = fp32_out}, 101);
+    expect_close({.m = 40,
+                  .n = 1'030,
+                  .k = 2'100,
+                  .transpose_a = true,
+                  .accumulate = true,
+                  .fp32_out = fp32_out},
+                 101);
+  }
+}
+
+// A bf16 result is the fp32 sum rounded once, also when several tiles make up the sum: rounding
+// after each of them would double the error.
+TEST_P(Matmul, RoundsOnce) {
+  const Product p = {.m = 64, .n = 64, .k = 8'192, .transpose_b = true};
+  const std::vector<double> actual = run(p);
+  Product exact = p;
+  exact.fp32_out = true;
+  const std::vector<double> sums = run(exact);
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const float sum = static_cast<float>(sums[i]);
+    const float wanted = dtype() == DType::kFloat32 ? sum : to_float(from_float<bf16>(sum));
+    ASSERT_EQ(actual[i], double{wanted}) << i;
+  }
+}
+
+TEST_P(Matmul, GivesTheSameBitsEveryTime) {
+  for (const Product& p :
+       {Product{.m = 257, .n = 31, .k = 1'600, .transpose_b = true}, Product{.m = 31,
+                                                                     .n = 65,
+                                                                     .k = 5'000,
+                                                                     .transpose_a = true,
+                                                                     .accumulate = true,
+                                                                     .fp32_out = true}}) {
+    const std::vector<double> first = run(p);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(run(p), first) << p;
+  }
+}
+
+// The dry run asks with shapes alone, and gets what the run will ask for.
+TEST_P(Matmul, ScratchIsAFunctionOfTheShape) {
+  const auto bytes = [&](void* data, std::int64_t m, std::int64_t n, std::int64_t k) {
+    return cpu::matmul_workspace({.out = {data, dtype(), {m, n}},
+                                  .a = {data, dtype(), {m, k}},
+                                  .b = {data, dtype(), {k, n}}});
+  };
+  int somewhere = 0;
+  EXPECT_EQ(bytes(nullptr, 300, 200, 100), bytes(&somewhere, 300, 200, 100));
+  EXPECT_LE(bytes(nullptr, 50'304, 2'000, 1'100), std::size_t{13} << 20);
+}
+
+TEST_P(Matmul, ServesMoreShapesThanItRemembers) {
+  for (std::int64_t k = 1; k <= 600; ++k) expect_close({.m = 2, .n = 3, .k = k});
+}
+
+TEST_P(Matmul, FollowsTheThreadCount) {
+  const int before = omp_get_max_threads();
+  for (const int threads : {1, 3, 7}) {
+    omp_set_num_threads(threads);
+    expect_close({.m = 130, .n = 70, .k = 300, .transpose_b = true}, 7);
+  }
+  omp_set_num_threads(before);
+}
+
+}  // namespace
+}  // namespace gpt2train::test
