@@ -1,52 +1,53 @@
 // Matrix products by oneDNN. Where it has no bf16 product for this processor, tiles are widened to
-// fp32, multiplied and rounded once. Packing buffers that oneDNN's fp32 GEMM allocates for itself,
-// a few MiB, are the one thing here that no ledger sees.
+// fp32, multiplied and rounded once. Packing buffers that oneDNN's fp32 GEMM takes from the heap
+// for itself are the one thing here that no ledger sees: kStrip.
 #include "kernels/matmul.h"
+
+#include <omp.h>
 
 #include <algorithm>
 #include <array>
+#include <compare>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
-#include <tuple>
+#include <string_view>
 #include <unordered_map>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 
 namespace gpt2train::cpu {
 namespace {
-
-using Type = dnnl::memory::data_type;
 
 const dnnl::engine& engine() {
   static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
   return cpu;
 }
 
-Type type_of(DType dtype) {
-  return dtype == DType::kBFloat16 ? Type::bf16 : Type::f32;
-}
+// ---- primitives, one a problem ------------------------------------------------------------------
 
-// ---- primitives, one a shape ------------------------------------------------------------------
-
+// All that oneDNN's code depends on. Strides count elements, from one stored row to the next.
 struct Problem {
   std::int64_t m = 0, n = 0, k = 0;
+  std::int64_t a_stride = 0, b_stride = 0, out_stride = 0;
   bool transpose_a = false, transpose_b = false, accumulate = false, bias = false;
   DType in = DType::kFloat32, out = DType::kFloat32;
+  int threads = omp_get_max_threads();  // oneDNN divides the work when it describes it
 
-  auto key() const {
-    return std::tie(m, n, k, transpose_a, transpose_b, accumulate, bias, in, out);
-  }
-  bool operator<(const Problem& other) const { return key() < other.key(); }
+  auto operator<=>(const Problem&) const = default;
 };
 
 Problem problem_of(const Matmul& args) {
   return {.m = args.out.rows(),
           .n = args.out.width(),
           .k = args.transpose_a ? args.a.rows() : args.a.width(),
+          .a_stride = args.a.width(),
+          .b_stride = args.b.width(),
+          .out_stride = args.out.width(),
           .transpose_a = args.transpose_a,
           .transpose_b = args.transpose_b,
           .accumulate = args.accumulate,
@@ -55,18 +56,22 @@ Problem problem_of(const Matmul& args) {
           .out = args.out.dtype};
 }
 
-dnnl::memory::desc matrix(std::int64_t rows, std::int64_t columns, DType dtype, bool transposed) {
+dnnl::memory::desc matrix(std::int64_t rows, std::int64_t columns, std::int64_t stride,
+                          bool transposed, DType dtype) {
   using Dims = dnnl::memory::dims;
-  const Dims strides = transposed ? Dims{1, rows} : Dims{columns, 1};
-  return {Dims{rows, columns}, type_of(dtype), strides};
+  using Type = dnnl::memory::data_type;
+  return {Dims{rows, columns}, dtype == DType::kBFloat16 ? Type::bf16 : Type::f32,
+          transposed ? Dims{1, stride} : Dims{stride, 1}};
 }
 
-// Empty where oneDNN has no such product on this processor.
-std::optional<dnnl::matmul::primitive_desc> describe(const Problem& p) {
-  const auto a = matrix(p.m, p.k, p.in, p.transpose_a);
-  const auto b = matrix(p.k, p.n, p.in, p.transpose_b);
-  const auto out = matrix(p.m, p.n, p.out, false);
-  const auto bias = matrix(1, p.n, p.in, false);
+using Description = dnnl::matmul::primitive_desc;
+
+// Empty where oneDNN has no such product on this processor, or only its reference loops.
+std::optional<Description> describe(const Problem& p) {
+  const auto a = matrix(p.m, p.k, p.a_stride, p.transpose_a, p.in);
+  const auto b = matrix(p.k, p.n, p.b_stride, p.transpose_b, p.in);
+  const auto out = matrix(p.m, p.n, p.out_stride, false, p.out);
+  const auto bias = matrix(1, p.n, p.n, false, p.in);
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (p.accumulate) {
@@ -76,13 +81,16 @@ std::optional<dnnl::matmul::primitive_desc> describe(const Problem& p) {
   }
   try {
 #if DNNL_VERSION_MAJOR >= 3
-    if (p.bias) return dnnl::matmul::primitive_desc(engine(), a, b, bias, out, attributes);
-    return dnnl::matmul::primitive_desc(engine(), a, b, out, attributes);
+    const Description description = p.bias ? Description(engine(), a, b, bias, out, attributes)
+                                           : Description(engine(), a, b, out, attributes);
 #else
-    using Desc = dnnl::matmul::desc;
-    return dnnl::matmul::primitive_desc(p.bias ? Desc(a, b, bias, out) : Desc(a, b, out),
-                                        attributes, engine());
+    using Operation = dnnl::matmul::desc;
+    const Description description(p.bias ? Operation(a, b, bias, out) : Operation(a, b, out),
+                                  attributes, engine());
 #endif
+    const bool reference = std::string_view(description.impl_info_str()).starts_with("ref");
+    if (p.in == DType::kBFloat16 && reference) return std::nullopt;
+    return description;
   } catch (const dnnl::error& error) {
     if (error.status != dnnl_unimplemented) throw;
     return std::nullopt;
@@ -90,30 +98,39 @@ std::optional<dnnl::matmul::primitive_desc> describe(const Problem& p) {
 }
 
 // What is known of one problem. The primitive, whose code is generated, waits for the first
-// product.
-struct Entry {
-  std::optional<dnnl::matmul::primitive_desc> description;
-  std::optional<dnnl::matmul> primitive;
+// product, so a dry run makes none.
+class Entry {
+ public:
+  explicit Entry(const Problem& problem) : description_(describe(problem)) {}
 
-  std::size_t scratch_bytes() const { return description->scratchpad_desc().get_size(); }
+  bool exists() const { return description_.has_value(); }
+  const Description& description() const { return *description_; }
+  std::size_t scratch_bytes() const { return description_->scratchpad_desc().get_size(); }
+  const dnnl::matmul& primitive() {
+    std::call_once(made_, [this] { primitive_.emplace(*description_); });
+    return *primitive_;
+  }
+
+ private:
+  std::optional<Description> description_;
+  std::optional<dnnl::matmul> primitive_;
+  std::once_flag made_;
 };
 
-Entry& entry_of(const Problem& problem) {
+std::shared_ptr<Entry> entry_of(const Problem& problem) {
+  constexpr std::size_t kMaxEntries = 256;  // a model needs a few dozen
   static std::mutex mutex;
-  static std::map<Problem, std::unique_ptr<Entry>> entries;
+  static std::map<Problem, std::shared_ptr<Entry>> entries;
   const std::lock_guard lock(mutex);
-  std::unique_ptr<Entry>& entry = entries[problem];
-  if (!entry)
-    entry = std::make_unique<Entry>(Entry{.description = describe(problem), .primitive = {}});
-  return *entry;
+  if (const auto found = entries.find(problem); found != entries.end()) return found->second;
+  if (entries.size() == kMaxEntries) entries.clear();
+  return entries.emplace(problem, std::make_shared<Entry>(problem)).first->second;
 }
 
 void execute(const Problem& problem, void* out, const void* a, const void* b, const void* bias,
              void* scratch) {
-  Entry& entry = entry_of(problem);
-  if (!entry.primitive) entry.primitive.emplace(*entry.description);
-  const auto& description = *entry.description;
-  static dnnl::stream stream(engine());
+  const std::shared_ptr<Entry> entry = entry_of(problem);
+  const Description& description = entry->description();
   const auto memory = [](const dnnl::memory::desc& desc, const void* data) {
     return dnnl::memory(desc, engine(), const_cast<void*>(data));
   };
@@ -122,14 +139,38 @@ void execute(const Problem& problem, void* out, const void* a, const void* b, co
       {DNNL_ARG_WEIGHTS, memory(description.weights_desc(), b)},
       {DNNL_ARG_DST, memory(description.dst_desc(), out)}};
   if (bias != nullptr) arguments.emplace(DNNL_ARG_BIAS, memory(description.bias_desc(), bias));
-  if (entry.scratch_bytes() > 0) {
+  if (entry->scratch_bytes() > 0) {
     arguments.emplace(DNNL_ARG_SCRATCHPAD, memory(description.scratchpad_desc(), scratch));
   }
-  entry.primitive->execute(stream, arguments);
+  dnnl::stream stream(engine());
+  entry->primitive().execute(stream, arguments);
   stream.wait();
 }
 
-// ---- bf16 by tiles of fp32 --------------------------------------------------------------------
+// ---- products that oneDNN has -------------------------------------------------------------------
+
+// oneDNN's fp32 GEMM packs some 200 rows of all columns of b at once, on the heap: 30 MiB for the
+// 50,304 columns of GPT-2's head. In strips of columns it takes at most 4 MiB (oneDNN 2.6, AVX2).
+constexpr std::int64_t kStrip = 4096;
+
+Problem strip_of(const Problem& p, std::int64_t column) {
+  Problem strip = p;
+  strip.n = std::min(kStrip, p.n - column);
+  return strip;
+}
+
+void multiply_strips(const Matmul& args, const Problem& p) {
+  const auto at = [](const TensorView& view, std::int64_t element) {
+    return static_cast<char*>(view.data) + element * static_cast<std::int64_t>(size_of(view.dtype));
+  };
+  for (std::int64_t column = 0; column < p.n; column += kStrip) {
+    execute(strip_of(p, column), at(args.out, column), args.a.data,
+            at(args.b, p.transpose_b ? column * p.b_stride : column),
+            p.bias ? at(args.bias, column) : nullptr, args.workspace.data);
+  }
+}
+
+// ---- bf16 by tiles of fp32 ----------------------------------------------------------------------
 
 constexpr std::int64_t kTile = 1024;
 
@@ -139,6 +180,9 @@ Problem tile_problem(const Problem& p, std::int64_t m, std::int64_t n, std::int6
   return {.m = m,
           .n = n,
           .k = k,
+          .a_stride = p.transpose_a ? m : k,
+          .b_stride = p.transpose_b ? k : n,
+          .out_stride = n,
           .transpose_a = p.transpose_a,
           .transpose_b = p.transpose_b,
           .accumulate = accumulate};
@@ -156,15 +200,14 @@ TileSpace tile_space(const Problem& p) {
   };
   TileSpace space{.a = bytes(p.m, p.k), .b = bytes(p.k, p.n), .out = bytes(p.m, p.n), .scratch = 0};
   const auto sizes = [](std::int64_t size) {  // of whole tiles and of the last one
-    return std::array{std::min(size, kTile),
-                      size % kTile == 0 ? std::min(size, kTile) : size % kTile};
+    return std::array{std::min(size, kTile), (size - 1) % kTile + 1};
   };
   for (const std::int64_t m : sizes(p.m)) {
     for (const std::int64_t n : sizes(p.n)) {
       for (const std::int64_t k : sizes(p.k)) {
-        for (const bool accumulate : {false, true}) {
-          const Entry& entry = entry_of(tile_problem(p, m, n, k, accumulate));
-          space.scratch = std::max(space.scratch, entry.scratch_bytes());
+        for (const bool accumulate : {false, p.k > kTile}) {
+          const auto entry = entry_of(tile_problem(p, m, n, k, accumulate));
+          space.scratch = std::max(space.scratch, entry->scratch_bytes());
         }
       }
     }
@@ -172,21 +215,44 @@ TileSpace tile_space(const Problem& p) {
   return space;
 }
 
-void widen(float* to, const bf16* from, std::int64_t rows, std::int64_t columns,
-           std::int64_t stride) {
-#pragma omp parallel for
-  for (std::int64_t row = 0; row < rows; ++row) {
-    simd::for_each(columns, [&](std::int64_t i, auto lanes) {
-      simd::store(to + row * columns + i, simd::load(from + row * stride + i, lanes), lanes);
-    });
+// A factor in bf16, and the tile of it that is widened. Element (i, j) is at [i * stride + j], or
+// at [j * stride + i] when transposed; the tile is stored the same way.
+class WidenedTile {
+ public:
+  WidenedTile(float* tile, const bf16* matrix, std::int64_t stride, bool transposed)
+      : tile_(tile), matrix_(matrix), stride_(stride), transposed_(transposed) {}
+
+  const float* load(std::int64_t i, std::int64_t j, std::int64_t rows, std::int64_t columns) {
+    if (transposed_) {
+      std::swap(i, j);
+      std::swap(rows, columns);
+    }
+    const bf16* const corner = matrix_ + i * stride_ + j;
+    if (corner == loaded_) return tile_;  // as when one tile of a meets many of b
+    loaded_ = corner;
+#pragma omp parallel for schedule(static) if (rows * columns > kParallelWork)
+    for (std::int64_t row = 0; row < rows; ++row) {
+      simd::for_each(columns, [&](std::int64_t column, auto lanes) {
+        simd::store(tile_ + row * columns + column,
+                    simd::load(corner + row * stride_ + column, lanes), lanes);
+      });
+    }
+    return tile_;
   }
-}
+
+ private:
+  float* tile_;
+  const bf16* matrix_;
+  std::int64_t stride_;
+  bool transposed_;
+  const bf16* loaded_ = nullptr;
+};
 
 // out = tile + bias, or out += tile, where `out` is the tile's corner in a matrix of this stride.
 template <class T>
 void finish(T* out, std::int64_t stride, const float* tile, const bf16* bias, std::int64_t rows,
             std::int64_t columns, bool accumulate) {
-#pragma omp parallel for
+#pragma omp parallel for schedule(static) if (rows * columns > kParallelWork)
   for (std::int64_t row = 0; row < rows; ++row) {
     simd::for_each(columns, [&](std::int64_t i, auto lanes) {
       simd::Floats x = simd::load(tile + row * columns + i, lanes);
@@ -201,57 +267,44 @@ template <class T>
 void multiply_tiles(const Matmul& args, const Problem& p) {
   const TileSpace space = tile_space(p);
   char* const begin = static_cast<char*>(args.workspace.data);
-  auto* const a_tile = reinterpret_cast<float*>(begin);
-  auto* const b_tile = reinterpret_cast<float*>(begin + space.a);
-  auto* const out_tile = reinterpret_cast<float*>(begin + space.a + space.b);
+  const auto floats = [&](std::size_t offset) { return reinterpret_cast<float*>(begin + offset); };
+  WidenedTile a(floats(0), args.a.as<bf16>(), p.a_stride, p.transpose_a);
+  WidenedTile b(floats(space.a), args.b.as<bf16>(), p.b_stride, p.transpose_b);
+  float* const out = floats(space.a + space.b);
   void* const scratch = begin + space.a + space.b + space.out;
+  const bf16* const bias = args.bias.as_or_null<bf16>();
 
-  const std::int64_t a_stride = p.transpose_a ? p.m : p.k, b_stride = p.transpose_b ? p.k : p.n;
-  const bf16* const a = args.a.as<bf16>();
-  const bf16* const b = args.b.as<bf16>();
   for (std::int64_t m = 0; m < p.m; m += kTile) {
     const std::int64_t rows = std::min(kTile, p.m - m);
     for (std::int64_t n = 0; n < p.n; n += kTile) {
       const std::int64_t columns = std::min(kTile, p.n - n);
       for (std::int64_t k = 0; k < p.k; k += kTile) {
         const std::int64_t depth = std::min(kTile, p.k - k);
-        if (p.transpose_a) {
-          widen(a_tile, a + k * a_stride + m, depth, rows, a_stride);
-        } else {
-          widen(a_tile, a + m * a_stride + k, rows, depth, a_stride);
-        }
-        if (p.transpose_b) {
-          widen(b_tile, b + n * b_stride + k, columns, depth, b_stride);
-        } else {
-          widen(b_tile, b + k * b_stride + n, depth, columns, b_stride);
-        }
-        execute(tile_problem(p, rows, columns, depth, k > 0), out_tile, a_tile, b_tile, nullptr,
-                scratch);
+        execute(tile_problem(p, rows, columns, depth, k > 0), out, a.load(m, k, rows, depth),
+                b.load(k, n, depth, columns), nullptr, scratch);
       }
-      const bf16* const bias = args.bias.as_or_null<bf16>();
-      finish(args.out.as<T>() + m * p.n + n, p.n, out_tile, bias == nullptr ? nullptr : bias + n,
-             rows, columns, p.accumulate);
+      finish(args.out.as<T>() + m * p.n + n, p.n, out, bias == nullptr ? nullptr : bias + n, rows,
+             columns, p.accumulate);
     }
   }
 }
 
 }  // namespace
 
-// ---- entry points -----------------------------------------------------------------------------
+// ---- entry points -------------------------------------------------------------------------------
 
 std::size_t matmul_workspace(const Matmul& args) {
-  const Problem problem = problem_of(args);
-  const Entry& entry = entry_of(problem);
-  return entry.description ? entry.scratch_bytes() : tile_space(problem).total();
+  const Problem p = problem_of(args);
+  const auto first = entry_of(strip_of(p, 0));
+  if (!first->exists()) return tile_space(p).total();
+  const auto last = entry_of(strip_of(p, (p.n - 1) / kStrip * kStrip));
+  return std::max(first->scratch_bytes(), last->scratch_bytes());
 }
 
 void matmul(const Matmul& args, Stream) {
-  const Problem problem = problem_of(args);
-  if (entry_of(problem).description) {
-    execute(problem, args.out.data, args.a.data, args.b.data, args.bias.data, args.workspace.data);
-    return;
-  }
-  dispatch_float(args.out.dtype, "matmul", [&]<class T>() { multiply_tiles<T>(args, problem); });
+  const Problem p = problem_of(args);
+  if (entry_of(strip_of(p, 0))->exists()) return multiply_strips(args, p);
+  dispatch_float(args.out.dtype, "matmul", [&]<class T>() { multiply_tiles<T>(args, p); });
 }
 
 }  // namespace gpt2train::cpu

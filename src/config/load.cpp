@@ -240,18 +240,18 @@ class ConfigLoader {
   // "; did you mean n_layer?", or nothing where no known name is near. An empty section is any.
   std::string suggest(const std::string& section, const std::string& key) const {
     std::string best;
-    std::size_t lowest_cost = 2 * (2 + key.size() / 4);
-    const auto consider = [&](const std::string& known, const std::string& shown, bool elsewhere) {
-      const std::size_t cost = 2 * edit_distance(key, known) + (elsewhere ? 1 : 0);
-      if (cost == 0 || cost >= lowest_cost) return;
-      lowest_cost = cost;
+    std::size_t fewest_edits = 2 + key.size() / 4;
+    const auto consider = [&](const std::string& known, const std::string& shown) {
+      const std::size_t edits = edit_distance(key, known);
+      if (edits == 0 || edits >= fewest_edits) return;
+      fewest_edits = edits;
       best = shown;
     };
     for (const FieldInfo& field : fields_) {
-      const bool elsewhere = !section.empty() && field.section != section;
-      consider(field.name, elsewhere ? field.path() : field.name, elsewhere);
-      consider(field.path(), field.path(), elsewhere);
-      if (section.empty()) consider(field.section, field.section, false);
+      const bool here = section.empty() || field.section == section;
+      consider(field.name, here ? field.name : field.path());
+      consider(field.path(), field.path());
+      if (section.empty()) consider(field.section, field.section);
     }
     return best.empty() ? "" : concat("; did you mean ", best, '?');
   }

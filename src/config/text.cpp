@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "gpt2train/core/error.h"
@@ -14,11 +14,15 @@
 namespace gpt2train {
 namespace {
 
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
 // from_chars takes no blanks, no leading +, no hexadecimal and no octal.
 template <class Number>
 bool parse_number(std::string_view text, Number& value) {
   const std::string_view digits = text.substr(text.starts_with('-') ? 1 : 0);
-  const bool leading_zero = digits.size() > 1 && digits[0] == '0' && std::isdigit(digits[1]) != 0;
+  const bool leading_zero = digits.size() > 1 && digits[0] == '0' && is_digit(digits[1]);
   const char* const end = text.data() + text.size();
   Number parsed{};
   const auto [at, error] = std::from_chars(text.data(), end, parsed);
@@ -28,7 +32,7 @@ bool parse_number(std::string_view text, Number& value) {
 }
 
 std::string interval(const Range& range) {
-  if (std::isinf(range.low)) return "";
+  if (range.low == Range{}.low) return "";
   return fmt::format(" in [{}, {}{}", text_of(range.low), text_of(range.high),
                      range.high_is_open ? ')' : ']');
 }
@@ -49,10 +53,7 @@ bool parse(std::string_view text, std::uint64_t& value) {
 }
 
 bool parse(std::string_view text, double& value) {
-  double parsed = 0.0;
-  if (!parse_number(text, parsed) || !std::isfinite(parsed)) return false;
-  value = parsed;
-  return true;
+  return parse_number(text, value);
 }
 
 bool parse(std::string_view text, MemoryLimit& value) {
@@ -61,8 +62,7 @@ bool parse(std::string_view text, MemoryLimit& value) {
     return true;
   }
   const bool percent = text.ends_with('%');
-  const bool plain_integer =
-      std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+  const bool plain_integer = std::all_of(text.begin(), text.end(), is_digit);
   double share = 0.0;
   if (!plain_integer && parse(text.substr(0, text.size() - (percent ? 1 : 0)), share)) {
     if (percent) share /= 100.0;
@@ -151,18 +151,17 @@ std::string in_quotes(std::string_view text) {
 }
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
-  for (std::size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
-  for (std::size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = d[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
-      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, replaced});
-      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-      if (swapped) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+  std::vector<std::size_t> row(b.size() + 1);  // from what of a was seen to each beginning of b
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (const char letter : a) {
+    std::size_t diagonal = row[0]++;
+    for (std::size_t j = 1; j < row.size(); ++j) {
+      const std::size_t replaced = diagonal + (letter == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
     }
   }
-  return d[a.size()][b.size()];
+  return row.back();
 }
 
 }  // namespace gpt2train

@@ -69,8 +69,8 @@ struct Words<std::optional<Recompute>> {
        {"block", Recompute::kBlock}}};
 };
 
-// False, and the value untouched, where the text is no such value. Numbers are decimal, finite and
-// whole words: 010 and, for an integer, 1e3 are refused rather than guessed at.
+// False, and the value untouched, where the text is no such value. Numbers are decimal and fill
+// the text: 010 and, for an integer, 1e3 are refused rather than guessed at.
 bool parse(std::string_view text, std::string& value);
 bool parse(std::string_view text, std::int64_t& value);
 bool parse(std::string_view text, std::uint64_t& value);

@@ -8,10 +8,10 @@
 
 namespace gpt2train {
 
-// What a number, or the length of a text, may be.
+// What a number, or the length of a text, may be. Infinities and NaN are in no range.
 struct Range {
-  double low = -std::numeric_limits<double>::infinity();
-  double high = std::numeric_limits<double>::infinity();
+  double low = std::numeric_limits<double>::lowest();
+  double high = std::numeric_limits<double>::max();
   bool high_is_open = false;  // high itself is refused
 };
 
