@@ -1,6 +1,10 @@
 // gpt2train: the command line. Every error becomes one line on stderr and an exit code here.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <map>
 #include <string>
@@ -31,9 +35,23 @@ void reject_strangers(const CLI::App& app) {
   for (const std::string& word : app.remaining(true)) {
     if (!word.starts_with("--")) throw ConfigError(word, "not a command or a flag");
     const std::string flag = word.substr(0, word.find('='));
-    static_cast<void>(load_config("", {{.flag = flag, .key = flag.substr(2), .value = "0"}}));
+    const std::vector<FieldInfo> fields = list_fields();
+    const bool setting = std::any_of(fields.begin(), fields.end(), [&](const FieldInfo& field) {
+      return flag == "--" + field.name || flag == "--" + field.path();
+    });
+    if (setting) throw ConfigError(flag, "not a flag of this command");
+    static_cast<void>(load_config("", {{.flag = flag, .key = flag.substr(2), .value = ""}}));
     throw ConfigError(flag, "not a flag of this command");
   }
+}
+
+// Threads that wait for work must sleep: where other programs share the cores, libgomp's spinning
+// ones keep the working one from its core (4 cores and as many busy neighbours: 43 ms a step
+// became 2.8 s). libgomp reads its environment before main, hence a second start.
+void wait_passively(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);  // returns only where it cannot: then as it is
 }
 
 int run(int argc, char** argv) {
@@ -80,6 +98,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace gpt2train;
+  wait_passively(argv);
   try {
     return run(argc, argv);
   } catch (const ConfigError& error) {

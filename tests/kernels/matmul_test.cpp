@@ -121,9 +121,15 @@ TEST_P(Matmul, AddsABiasOrToWhatIsThere) {
   }
 }
 
-// More than one tile in each direction, where tiles are what a product is made of.
-TEST_P(Matmul, MatchesTheFormulaAcrossTiles) {
+// More than one of the tiles or strips that a product is made of, in each direction.
+TEST_P(Matmul, MatchesTheFormulaAcrossTilesAndStrips) {
   for (const bool fp32_out : {false, true}) {
+    for (const bool transpose_b : {false, true}) {
+      Product p = {.m = 3, .n = 5'000, .k = 40, .transpose_b = transpose_b, .fp32_out = fp32_out};
+      p.bias = transpose_b;
+      p.accumulate = !transpose_b;
+      expect_close(p, 7);
+    }
     expect_close(
         {.m = 1'100, .n = 1'030, .k = 70, .transpose_b = true, .bias = true, .fp32_out = fp32_out},
         1'009);
