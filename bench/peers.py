@@ -213,7 +213,9 @@ def run_llmc(work: Workload, precision: str, setup: Setup) -> Timing:
     assert setup.llmc is not None and precision == "float32"
     command = [str(setup.llmc / f"train_gpt2_{work.batch_size}x{work.block_size}")]
     finished = run_child(command, setup, cwd=setup.llmc)
-    found = re.findall(r"^step \d+: train loss .* \(took ([\d.]+) ms\)", finished.output, re.M)
+    found = re.findall(
+        r"^step \d+: train loss .* \(took ([\d.]+) ms\)", finished.output, re.MULTILINE
+    )
     step_ms = [float(ms) for ms in found]
     if len(step_ms) < 2:
         raise RunFailed("fewer than two steps in the output")
