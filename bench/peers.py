@@ -184,7 +184,8 @@ def run_gpt2train(work: Workload, precision: str, setup: Setup) -> Timing:
         raise RunFailed(f"{len(steps)} steps counted, {work.steps} wanted")
     if any(step["micro_batch"] != work.batch_size for step in steps):
         raise RunFailed("memory forced a smaller micro-batch: not the same work as the peers'")
-    details = {"allocator_peak_bytes": max(step["peak_bytes"] for step in steps)}
+    end = events[-1]
+    details = {"peak_bytes": end["peak_bytes"], "reserved_bytes": end["reserved_bytes"]}
     step_ms = [step["step_ms"] for step in steps]
     return Timing(command, step_ms, finished.peak_rss_bytes, finished.other_cores, details)
 
@@ -313,6 +314,24 @@ def best_torch(rows: Iterable[Row], workload: str, precision: str | None) -> flo
     return max(rates, default=None)
 
 
+def ledger_table(runs: list[Measurement]) -> list[str]:
+    """What gpt2train's allocator reserved beside what the kernel counted for its process."""
+    text = [
+        "| workload | precision | reserved, MiB | peak RSS, MiB | difference |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for run in runs:
+        if run.contestant != "gpt2train" or run.round != 1:
+            continue
+        reserved, resident = run.details["reserved_bytes"], run.peak_rss_bytes
+        assert isinstance(reserved, int)
+        text.append(
+            f"| {run.workload} | {run.precision} | {reserved / 2**20:.0f} "
+            f"| {resident / 2**20:.0f} | {(resident - reserved) / 2**20:+.0f} |"
+        )
+    return text
+
+
 def markdown(report: dict[str, object], runs: list[Measurement], failures: list[str]) -> str:
     rows = summarise(runs)
 
@@ -344,6 +363,7 @@ def markdown(report: dict[str, object], runs: list[Measurement], failures: list[
             f"| {row.peak_rss_bytes / 2**20:.0f} |"
         )
     text += ["", "A round's figure is its median step's; the table has the median round."]
+    text += ["", *ledger_table(runs)]
     if failures:
         text += ["", "Without a figure:", "", *(f"- {failure}" for failure in failures)]
     text += ["", "```sh", *dict.fromkeys(run.command for run in runs), "```", ""]

@@ -127,6 +127,7 @@ void Progress::on_end(const EndEvent& event) {
            : fmt::format("done: {} iterations in {}", event.step, human_seconds(event.seconds)));
   line(memory_table(event.stats));
   const MemoryStats& predicted = event.prediction.stats;
+  line("resident, whole process: " + bytes_text(event.resident_bytes));
   line("peak memory, predicted: " + bytes_text(predicted.peak_allocated_bytes));
   line("peak memory, measured:  " + bytes_text(event.stats.peak_allocated_bytes));
   line("reserved,    predicted: " + bytes_text(predicted.peak_reserved_bytes));

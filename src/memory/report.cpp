@@ -1,6 +1,7 @@
 #include "gpt2train/memory/report.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include "gpt2train/core/units.h"
 
@@ -45,6 +46,12 @@ std::string memory_table(const MemoryStats& stats) {
     text += fmt::format("\nthe cache was given back to make room: {} x", stats.cache_releases);
   }
   return text;
+}
+
+std::size_t peak_resident_bytes() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * kKiB;
 }
 
 }  // namespace gpt2train

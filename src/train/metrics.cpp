@@ -99,6 +99,7 @@ void MetricsFile::on_end(const EndEvent& event) {
   json["peak_bytes"] = event.stats.peak_allocated_bytes;
   json["predicted_reserved_bytes"] = event.prediction.stats.peak_reserved_bytes;
   json["reserved_bytes"] = event.stats.peak_reserved_bytes;
+  json["resident_bytes"] = event.resident_bytes;
   json["peak_by_category"] = to_json(event.stats.by_tag_at_peak);
   json["peak_by_phase"] = peaks_by_phase(event.stats);
   write(json.dump());

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "gpt2train/core/units.h"
+#include "gpt2train/memory/report.h"
 #include "gpt2train/train/advice.h"
 #include "gpt2train/train/evaluate.h"
 #include "gpt2train/train/schedule.h"
@@ -266,6 +266,7 @@ void Trainer::run() {
                           .plan = plan_,
                           .prediction = prediction_,
                           .stats = memory_.stats(),
+                          .resident_bytes = peak_resident_bytes(),
                           .seconds = total.seconds(),
                           .interrupted = stopped});
   if (!save_problem_.empty()) {

@@ -11,4 +11,8 @@ namespace gpt2train {
 // it lost to fragmentation, then peaks by phase. Several lines, without a final newline.
 std::string memory_table(const MemoryStats& stats);
 
+// Most memory that this process ever had resident, in bytes, as the kernel counts it: the ledger's
+// reserved peak, the program with its libraries, and what those take for themselves.
+std::size_t peak_resident_bytes();
+
 }  // namespace gpt2train

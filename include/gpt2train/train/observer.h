@@ -53,8 +53,9 @@ struct CheckpointEvent {
 struct EndEvent {
   std::int64_t step = 0;
   Plan plan = {};
-  Prediction prediction = {};  // of the plan in force
-  MemoryStats stats = {};      // measured since that plan began
+  Prediction prediction = {};      // of the plan in force
+  MemoryStats stats = {};          // measured since that plan began
+  std::size_t resident_bytes = 0;  // peak of the whole process, whatever was lowered on the way
   double seconds = 0.0;
   bool interrupted = false;
 };
