@@ -61,7 +61,6 @@ void cross_entropy_row(const CrossEntropy& args, std::int64_t row) {
     simd::store(logits + i, simd::exp(simd::load(logits + i, lanes) - highest) * factor, lanes);
   });
   // In double, because p - 1 cancels where p is near 1.
-  // rounding.
   const double p = std::exp(double{target_logit}) / sum;
   logits[target] = from_float<T>(static_cast<float>(args.scale * (p - 1.0)));
   std::fill(logits + args.vocab, logits + width, T{});

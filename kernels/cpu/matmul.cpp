@@ -98,23 +98,45 @@ std::optional<Description> describe(const Problem& p) {
 }
 
 // What is known of one problem. The primitive, whose code is generated, waits for the first
-// product, so a dry run makes none.
+// product, so a dry run makes none. Not for two threads at once: a device has one stream.
 class Entry {
  public:
   explicit Entry(const Problem& problem) : description_(describe(problem)) {}
 
   bool exists() const { return description_.has_value(); }
-  const Description& description() const { return *description_; }
   std::size_t scratch_bytes() const { return description_->scratchpad_desc().get_size(); }
-  const dnnl::matmul& primitive() {
-    std::call_once(made_, [this] { primitive_.emplace(*description_); });
-    return *primitive_;
+
+  void execute(void* out, const void* a, const void* b, const void* bias, void* scratch) {
+    if (!primitive_) prepare(bias != nullptr);
+    const auto set = [this](int which, const void* data) {
+      arguments_.at(which).set_data_handle(const_cast<void*>(data));
+    };
+    set(DNNL_ARG_SRC, a);
+    set(DNNL_ARG_WEIGHTS, b);
+    set(DNNL_ARG_DST, out);
+    if (bias != nullptr) set(DNNL_ARG_BIAS, bias);
+    if (scratch_bytes() > 0) set(DNNL_ARG_SCRATCHPAD, scratch);
+    static dnnl::stream stream(engine());
+    primitive_->execute(stream, arguments_);
+    stream.wait();
   }
 
  private:
+  void prepare(bool has_bias) {
+    primitive_.emplace(*description_);
+    const auto add = [this](int which, const dnnl::memory::desc& desc) {
+      arguments_.emplace(which, dnnl::memory(desc, engine(), nullptr));
+    };
+    add(DNNL_ARG_SRC, description_->src_desc());
+    add(DNNL_ARG_WEIGHTS, description_->weights_desc());
+    add(DNNL_ARG_DST, description_->dst_desc());
+    if (has_bias) add(DNNL_ARG_BIAS, description_->bias_desc());
+    if (scratch_bytes() > 0) add(DNNL_ARG_SCRATCHPAD, description_->scratchpad_desc());
+  }
+
   std::optional<Description> description_;
   std::optional<dnnl::matmul> primitive_;
-  std::once_flag made_;
+  std::unordered_map<int, dnnl::memory> arguments_;
 };
 
 std::shared_ptr<Entry> entry_of(const Problem& problem) {
@@ -125,26 +147,6 @@ std::shared_ptr<Entry> entry_of(const Problem& problem) {
   if (const auto found = entries.find(problem); found != entries.end()) return found->second;
   if (entries.size() == kMaxEntries) entries.clear();
   return entries.emplace(problem, std::make_shared<Entry>(problem)).first->second;
-}
-
-void execute(const Problem& problem, void* out, const void* a, const void* b, const void* bias,
-             void* scratch) {
-  const std::shared_ptr<Entry> entry = entry_of(problem);
-  const Description& description = entry->description();
-  const auto memory = [](const dnnl::memory::desc& desc, const void* data) {
-    return dnnl::memory(desc, engine(), const_cast<void*>(data));
-  };
-  std::unordered_map<int, dnnl::memory> arguments{
-      {DNNL_ARG_SRC, memory(description.src_desc(), a)},
-      {DNNL_ARG_WEIGHTS, memory(description.weights_desc(), b)},
-      {DNNL_ARG_DST, memory(description.dst_desc(), out)}};
-  if (bias != nullptr) arguments.emplace(DNNL_ARG_BIAS, memory(description.bias_desc(), bias));
-  if (entry->scratch_bytes() > 0) {
-    arguments.emplace(DNNL_ARG_SCRATCHPAD, memory(description.scratchpad_desc(), scratch));
-  }
-  dnnl::stream stream(engine());
-  entry->primitive().execute(stream, arguments);
-  stream.wait();
 }
 
 // ---- products that oneDNN has -------------------------------------------------------------------
@@ -164,9 +166,10 @@ void multiply_strips(const Matmul& args, const Problem& p) {
     return static_cast<char*>(view.data) + element * static_cast<std::int64_t>(size_of(view.dtype));
   };
   for (std::int64_t column = 0; column < p.n; column += kStrip) {
-    execute(strip_of(p, column), at(args.out, column), args.a.data,
-            at(args.b, p.transpose_b ? column * p.b_stride : column),
-            p.bias ? at(args.bias, column) : nullptr, args.workspace.data);
+    entry_of(strip_of(p, column))
+        ->execute(at(args.out, column), args.a.data,
+                  at(args.b, p.transpose_b ? column * p.b_stride : column),
+                  p.bias ? at(args.bias, column) : nullptr, args.workspace.data);
   }
 }
 
@@ -280,8 +283,9 @@ void multiply_tiles(const Matmul& args, const Problem& p) {
       const std::int64_t columns = std::min(kTile, p.n - n);
       for (std::int64_t k = 0; k < p.k; k += kTile) {
         const std::int64_t depth = std::min(kTile, p.k - k);
-        execute(tile_problem(p, rows, columns, depth, k > 0), out, a.load(m, k, rows, depth),
-                b.load(k, n, depth, columns), nullptr, scratch);
+        entry_of(tile_problem(p, rows, columns, depth, k > 0))
+            ->execute(out, a.load(m, k, rows, depth), b.load(k, n, depth, columns), nullptr,
+                      scratch);
       }
       finish(args.out.as<T>() + m * p.n + n, p.n, out, bias == nullptr ? nullptr : bias + n, rows,
              columns, p.accumulate);

@@ -7,9 +7,9 @@
 #include <optional>
 
 #include "gpt2train/data/safetensors.h"
-#include "gpt2train/model/gpt2.h"
+#include "gpt2train/memory/upstream.h"
 #include "gpt2train/ops/ops.h"
-#include "gpt2train/train/state.h"
+#include "gpt2train/train/single_pass.h"
 #include "src/cli/commands.h"
 #include "src/cli/machine.h"
 #include "src/cli/verify_case.h"
@@ -32,78 +32,11 @@ struct Limits {
 constexpr Limits kFloat32Limits{.loss = 3e-6, .logits = 2e-5, .gradient = 1e-5};
 constexpr Limits kBFloat16Limits{.loss = 5e-3, .logits = 1e-1, .gradient = 3e-2};
 
-// One forward and backward pass of `config` and all that came out of it, on the host.
-struct Outcome {
-  double loss = 0.0;
-  std::vector<float> logits;                  // (rows, vocabulary), without padding
-  std::vector<std::vector<float>> gradients;  // in the order of the layout
-};
-
-class VerifyRun {
- public:
-  VerifyRun(const ModelConfig& config, DType dtype)
-      : config_(config),
-        precision_{.compute = dtype},
-        memory_(upstream_, CachingAllocator::kNoBudget),
-        exec_(cpu_kernels(), memory_),
-        state_(exec_, config_, precision_, Purpose::kTraining) {}
-
-  ModelState& state() { return state_; }
-  const Exec& exec() const { return exec_; }
-
-  Outcome run(std::int64_t batch, const std::vector<std::int32_t>& inputs,
-              const std::vector<std::int32_t>& targets) {
-    const std::int64_t time = std::ssize(inputs) / batch;
-    const Shape shape{batch, time};
-    const Tensor tokens(memory_, Tag::kStaging, "inputs", DType::kInt32, shape);
-    const Tensor wanted(memory_, Tag::kStaging, "targets", DType::kInt32, shape);
-    const Tensor losses(memory_, Tag::kActivations, "losses", DType::kFloat32, {batch * time});
-    ops::upload(exec_, tokens, inputs.data());
-    ops::upload(exec_, wanted, targets.data());
-    const Pass pass{
-        .exec = exec_, .config = config_, .precision = precision_, .batch = batch, .time = time};
-
-    Outcome outcome;
-    outcome.logits = logits(pass, tokens);
-    const auto counted =
-        std::count_if(targets.begin(), targets.end(), [](auto t) { return t >= 0; });
-    const float scale = 1.0f / static_cast<float>(std::max<std::ptrdiff_t>(counted, 1));
-    forward_backward(pass, {}, state_.weights(), state_.gradients(), tokens, wanted, losses, scale,
-                     false);
-    ops::loss_sum(exec_, {.cell = state_.loss_cell(), .losses = losses, .scale = scale});
-    float loss = 0.0f;
-    ops::download(exec_, &loss, state_.loss_cell());
-    outcome.loss = loss;
-    for (const Parameter& parameter : state_.layout().list()) {
-      const TensorView view = state_.layout().view(state_.flat_gradients(), parameter);
-      ops::download(exec_, outcome.gradients.emplace_back(view.count()).data(), view);
-    }
-    return outcome;
-  }
-
- private:
-  std::vector<float> logits(const Pass& pass, const TensorView& tokens) {
-    const Tensor x = forward(pass, state_.weights(), tokens);
-    const Tensor out = head_logits(pass, x, state_.weights().wte);
-    const Tensor wide(memory_, Tag::kLogits, "logits_fp32", DType::kFloat32, out.view().shape);
-    ops::cast(exec_, {.out = wide, .in = out});
-    std::vector<float> padded(static_cast<std::size_t>(wide.view().count()));
-    ops::download(exec_, padded.data(), wide);
-    std::vector<float> values;
-    for (std::int64_t row = 0; row < wide.view().rows(); ++row) {
-      const auto begin = padded.begin() + row * wide.view().width();
-      values.insert(values.end(), begin, begin + config_.vocab_size);
-    }
-    return values;
-  }
-
-  ModelConfig config_;
-  Precision precision_;
-  HostUpstream upstream_;
-  CachingAllocator memory_;
-  Exec exec_;
-  ModelState state_;
-};
+// Makes the loss the mean over the targets that count.
+float mean_over(const std::vector<std::int32_t>& targets) {
+  const auto counted = std::count_if(targets.begin(), targets.end(), [](auto t) { return t >= 0; });
+  return 1.0f / static_cast<float>(std::max<std::ptrdiff_t>(counted, 1));
+}
 
 // |actual - expected| / |expected| in the L2 norm.
 double relative_l2(const std::vector<float>& actual, const std::vector<float>& expected) {
@@ -144,7 +77,8 @@ struct Report {
 Report verify_builtin(GeluForm gelu, DType dtype) {
   ModelConfig config = verify_case::model();
   config.gelu = gelu;
-  VerifyRun run(config, dtype);
+  HostUpstream host;
+  SinglePass run(cpu_kernels(), host, config, dtype);
   const Exec& exec = run.exec();
   const auto& parameters = run.state().layout().list();
   ops::fill(exec, {.out = run.state().updated_weights(), .value = 0.0f});
@@ -166,18 +100,19 @@ Report verify_builtin(GeluForm gelu, DType dtype) {
     inputs.push_back(verify_case::input(i));
     targets.push_back(verify_case::target(i));
   }
-  const Outcome outcome = run.run(verify_case::kBatch, inputs, targets);
+  const float loss =
+      run.loss_and_gradients(verify_case::kBatch, inputs, targets, mean_over(targets));
 
   const verify_case::Expected& expected = verify_case::expected();
   const bool erf = gelu == GeluForm::kErf;
   const auto& norms = erf ? expected.gradient_norms_erf : expected.gradient_norms_tanh;
-  Report report{.loss = outcome.loss,
+  Report report{.loss = double{loss},
                 .expected_loss = erf ? expected.loss_erf : expected.loss_tanh,
                 .logits = {},
                 .gradients = {}};
   for (std::size_t t = 0; t < parameters.size(); ++t) {
-    report.gradients.emplace_back(parameters[t].name,
-                                  std::abs(norm_of(outcome.gradients[t]) - norms[t]) / norms[t]);
+    report.gradients.emplace_back(
+        parameters[t].name, std::abs(norm_of(run.gradient(parameters[t])) - norms[t]) / norms[t]);
   }
   return report;
 }
@@ -216,7 +151,8 @@ ModelConfig config_of(const SafetensorsFile& file, const VerifyOptions& options)
 Report verify_files(const VerifyOptions& options, DType dtype) {
   const SafetensorsFile weights(options.weights), io(options.io);
   const ModelConfig config = config_of(weights, options);
-  VerifyRun run(config, dtype);
+  HostUpstream host;
+  SinglePass run(cpu_kernels(), host, config, dtype);
   run.state().load_weights(run.exec(), weights, true);
 
   const std::vector<std::int64_t> shape = io.at("idx").shape;
@@ -231,21 +167,22 @@ Report verify_files(const VerifyOptions& options, DType dtype) {
     throw DataError(io.path(), concat("idx and targets are not (batch, time) tokens below ",
                                       config.vocab_size, " with time up to ", config.block_size));
   }
-  const Outcome outcome = run.run(shape[0], inputs, targets);
+  const std::vector<float> actual = run.logits(shape[0], inputs);
+  const float loss = run.loss_and_gradients(shape[0], inputs, targets, mean_over(targets));
 
-  Report report{.loss = outcome.loss,
+  Report report{.loss = double{loss},
                 .expected_loss = io.floats("loss").at(0),
                 .logits = {},
                 .gradients = {}};
   const std::vector<float> logits = io.floats("logits");
-  if (logits.size() != outcome.logits.size()) {
-    throw DataError(io.path(), concat("logits has ", logits.size(), " values, expected ",
-                                      outcome.logits.size()));
+  if (logits.size() != actual.size()) {
+    throw DataError(io.path(),
+                    concat("logits has ", logits.size(), " values, expected ", actual.size()));
   }
   double worst = 0.0;
   for (std::size_t i = 0; i < logits.size(); ++i) {
     const double deviation =
-        std::abs(static_cast<double>(logits[i]) - static_cast<double>(outcome.logits[i]));
+        std::abs(static_cast<double>(logits[i]) - static_cast<double>(actual[i]));
     worst = deviation <= worst ? worst : deviation;  // a NaN stays
   }
   report.logits = worst;
@@ -268,7 +205,7 @@ Report verify_files(const VerifyOptions& options, DType dtype) {
       }
       expected = std::move(turned);
     }
-    report.gradients.emplace_back(parameter.name, relative_l2(outcome.gradients[t], expected));
+    report.gradients.emplace_back(parameter.name, relative_l2(run.gradient(parameter), expected));
   }
   return report;
 }

@@ -1,63 +1,21 @@
-// The rules one by one, then random traces: a dry run must decide as a real one does.
+// The rules of the allocator, one by one.
 #include "gpt2train/memory/allocator.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstring>
-#include <map>
-#include <numeric>
-#include <optional>
-#include <random>
-#include <tuple>
-#include <utility>
 #include <vector>
 
 #include "gpt2train/core/error.h"
 #include "gpt2train/core/units.h"
 #include "gpt2train/memory/tensor.h"
+#include "tests/support/upstreams.h"
 
 namespace gpt2train {
 namespace {
 
 constexpr std::size_t kUnit = CachingAllocator::kAlignment;
-
-// Dry, with a limit of its own and a record of what it was asked for.
-class CountingUpstream final : public Upstream {
- public:
-  explicit CountingUpstream(std::size_t limit_bytes = CachingAllocator::kNoBudget)
-      : limit_bytes_(limit_bytes) {}
-  void* try_allocate(std::size_t bytes) override {
-    asked.push_back(bytes);
-    if (held_bytes + bytes > limit_bytes_) return nullptr;
-    held_bytes += bytes;
-    return addresses_.try_allocate(bytes);
-  }
-  void deallocate(void* pointer, std::size_t bytes) noexcept override {
-    held_bytes -= bytes;
-    addresses_.deallocate(pointer, bytes);
-  }
-
-  std::vector<std::size_t> asked;
-  std::size_t held_bytes = 0;
-
- private:
-  std::size_t limit_bytes_;
-  DryRunUpstream addresses_;
-};
-
-// The same requests in reverse order of address: nothing may depend on it.
-class DescendingUpstream final : public Upstream {
- public:
-  void* try_allocate(std::size_t bytes) override {
-    next_ -= bytes;
-    return reinterpret_cast<void*>(next_);
-  }
-  void deallocate(void*, std::size_t) noexcept override {}
-
- private:
-  std::uintptr_t next_ = std::uintptr_t{1} << 46;
-};
 
 class AllocatorRules : public testing::Test {
  protected:
@@ -67,18 +25,9 @@ class AllocatorRules : public testing::Test {
   void drop(void* pointer) { memory.deallocate(pointer); }
   const MemoryStats& stats() const { return memory.stats(); }
 
-  CountingUpstream upstream;
+  test::CountingUpstream upstream;
   CachingAllocator memory{upstream, CachingAllocator::kNoBudget};
 };
-
-bool equal(const MemoryStats& a, const MemoryStats& b) {
-  const auto all = [](const MemoryStats& s) {
-    return std::tie(s.allocated_bytes, s.peak_allocated_bytes, s.reserved_bytes,
-                    s.peak_reserved_bytes, s.by_tag, s.by_tag_at_peak, s.peak_phase, s.peak_scope,
-                    s.peak_by_phase, s.cache_releases);
-  };
-  return all(a) == all(b);
-}
 
 OutOfMemoryError::Facts facts_of_failure(CachingAllocator& memory, std::size_t bytes,
                                          const BlockLabel& label = {}) {
@@ -167,7 +116,7 @@ TEST_F(AllocatorRules, AmongEqualSizesTheLowerOffsetWins) {
 }
 
 TEST(CachingAllocator, AmongEqualSizesTheOlderSegmentWinsWhateverItsAddress) {
-  DescendingUpstream upstream;
+  test::DescendingUpstream upstream;
   CachingAllocator memory(upstream, CachingAllocator::kNoBudget);
   void* older = memory.allocate(12 * kMiB, {});
   void* newer = memory.allocate(12 * kMiB, {});
@@ -230,7 +179,7 @@ TEST_F(AllocatorRules, GenerationChangesExactlyWithTheSegments) {
 }
 
 TEST(CachingAllocator, AsksTheUpstreamOnlyWithinTheBudget) {
-  CountingUpstream upstream;
+  test::CountingUpstream upstream;
   CachingAllocator memory(upstream, 12 * kMiB);
   const OutOfMemoryError::Facts facts = facts_of_failure(memory, 12 * kMiB + 1);
   EXPECT_TRUE(upstream.asked.empty());
@@ -241,7 +190,7 @@ TEST(CachingAllocator, AsksTheUpstreamOnlyWithinTheBudget) {
 }
 
 TEST(CachingAllocator, ReleasesTheCacheToStayWithinTheBudget) {
-  CountingUpstream upstream;
+  test::CountingUpstream upstream;
   CachingAllocator memory(upstream, 26 * kMiB);
   void* held = memory.allocate(kUnit, {});
   memory.deallocate(memory.allocate(12 * kMiB, {}));
@@ -252,7 +201,7 @@ TEST(CachingAllocator, ReleasesTheCacheToStayWithinTheBudget) {
 }
 
 TEST(CachingAllocator, ReleasesTheCacheWhenTheDeviceRefuses) {
-  CountingUpstream upstream(16 * kMiB);
+  test::CountingUpstream upstream(16 * kMiB);
   CachingAllocator memory(upstream, CachingAllocator::kNoBudget);
   memory.deallocate(memory.allocate(12 * kMiB, {}));
   memory.deallocate(memory.allocate(14 * kMiB, {}));
@@ -262,7 +211,7 @@ TEST(CachingAllocator, ReleasesTheCacheWhenTheDeviceRefuses) {
 }
 
 TEST(CachingAllocator, TakesASegmentOfTheRequestAloneWhereASlabDoesNotFit) {
-  CountingUpstream upstream;
+  test::CountingUpstream upstream;
   CachingAllocator memory(upstream, 10 * kMiB);
   void* held = memory.allocate(5 * kMiB, {});
   EXPECT_EQ(memory.stats().reserved_bytes, 6 * kMiB);
@@ -272,7 +221,7 @@ TEST(CachingAllocator, TakesASegmentOfTheRequestAloneWhereASlabDoesNotFit) {
 }
 
 TEST(CachingAllocator, ReleasesTheCacheForASlabBeforeItTakesASmallerSegment) {
-  CountingUpstream upstream;
+  test::CountingUpstream upstream;
   CachingAllocator memory(upstream, 21 * kMiB);
   memory.deallocate(memory.allocate(kUnit, {}));
   memory.deallocate(memory.allocate(5 * kMiB, {}));
@@ -338,7 +287,7 @@ TEST(CachingAllocator, AFailedRequestLeavesNoTrace) {
   const std::uint64_t generation = memory.segment_generation();
   const std::size_t largest = memory.largest_free_block_bytes();
   facts_of_failure(memory, 9 * kMiB, {.tag = Tag::kLogits, .tensor = "logits"});
-  EXPECT_TRUE(equal(memory.stats(), before));
+  EXPECT_TRUE(memory.stats() == before);
   EXPECT_EQ(memory.segment_generation(), generation);
   EXPECT_EQ(memory.largest_free_block_bytes(), largest);
   EXPECT_EQ(memory.live_block_count(), 3u);
@@ -497,326 +446,6 @@ TEST_F(CachingAllocatorDeathTest, FreeingWhatIsNotLiveEndsTheProgram) {
   drop(block);
   EXPECT_DEATH(memory.deallocate(block), "freed a pointer that is not of a live block");
 }
-
-TEST(Buffer, MovesItsBlockAndFreesItOnce) {
-  DryRunUpstream upstream;
-  CachingAllocator memory(upstream, CachingAllocator::kNoBudget);
-  Buffer a(memory, 100, {}), b(memory, 2000, {});
-  void* const address = b.data();
-  a = std::move(b);
-  EXPECT_EQ(a.data(), address);
-  EXPECT_EQ(a.bytes(), 2000u);
-  EXPECT_EQ(memory.stats().allocated_bytes, 4 * kUnit);
-  Buffer& same = a;
-  a = std::move(same);
-  EXPECT_EQ(a.data(), address);
-  a.reset();
-  a.reset();
-  EXPECT_EQ(memory.live_block_count(), 0u);
-}
-
-TEST(Tensor, HasTheBytesOfItsShapeAndNoViewOnceMoved) {
-  DryRunUpstream upstream;
-  CachingAllocator memory(upstream, CachingAllocator::kNoBudget);
-  Tensor a(memory, Tag::kActivations, "qkv", DType::kBFloat16, {3, 100});
-  EXPECT_EQ(memory.stats().by_tag[static_cast<std::size_t>(Tag::kActivations)], 2 * kUnit);
-  const Tensor b = std::move(a);
-  EXPECT_FALSE(a.present());  // NOLINT(bugprone-use-after-move)
-  EXPECT_EQ(b.view().shape, (Shape{3, 100}));
-}
-
-// A size as a run would ask for: mostly small, some from the slabs, a few of their own.
-std::size_t random_size(std::mt19937& random) {
-  const auto below = [&](std::size_t limit) { return std::size_t{random()} % limit; };
-  switch (below(8)) {
-    case 0:
-      return below(24) * kMiB + below(3);
-    case 1:
-    case 2:
-      return kMiB + below(4 * kMiB);
-    default:
-      return below(std::size_t{1} << below(21));
-  }
-}
-
-struct Live {
-  char* begin;
-  std::size_t bytes;  // rounded, and with what was not worth splitting off
-};
-
-// Runs `steps` random requests and frees; `check` sees the live blocks after each.
-template <class Check>
-void random_trace(CachingAllocator& memory, unsigned seed, int steps, const Check& check) {
-  std::mt19937 random(seed);
-  std::vector<Live> live;
-  for (int step = 0; step < steps; ++step) {
-    // Grows and shrinks in turns, so that merging and splitting both meet crowded segments.
-    const bool growing = step / 200 % 2 == 0;
-    if (live.empty() || random() % 10 < (growing ? 8u : 2u)) {
-      const std::size_t bytes = random_size(random);
-      const AllocScope scope(memory, concat("step ", step));
-      const PhaseScope phase(memory, static_cast<Phase>(random() % kPhaseCount));
-      const std::size_t before = memory.stats().allocated_bytes;
-      try {
-        void* block = memory.allocate(
-            bytes, {.tag = static_cast<Tag>(random() % kTagCount), .tensor = "random"});
-        live.push_back({static_cast<char*>(block), memory.stats().allocated_bytes - before});
-        EXPECT_GE(live.back().bytes, bytes);
-      } catch (const OutOfMemoryError&) {
-        EXPECT_EQ(memory.stats().allocated_bytes, before);
-      }
-    } else {
-      std::swap(live[random() % live.size()], live.back());
-      memory.deallocate(live.back().begin);
-      live.pop_back();
-    }
-    check(live);
-  }
-  for (const Live& block : live) memory.deallocate(block.begin);
-}
-
-// The rules once more, as plainly as they can be said: every block of every segment, searched
-// whole.
-class PlainModel {
- public:
-  explicit PlainModel(std::size_t budget_bytes) : budget_bytes_(budget_bytes) {}
-
-  // The position of the block, or nothing where memory is out.
-  std::optional<std::uint64_t> allocate(std::size_t bytes) {
-    bytes = std::max(kUnit, (bytes + kUnit - 1) / kUnit * kUnit);
-    const bool small = bytes <= kMiB;
-    const std::size_t own = (bytes + 2 * kMiB - 1) / (2 * kMiB) * (2 * kMiB);
-    const std::size_t slab = small ? 2 * kMiB : bytes <= 10 * kMiB ? 20 * kMiB : own;
-    if (const auto block = take(bytes, small)) return block;
-    if (add_segment(slab, small)) return take(bytes, small);
-    release();
-    if (add_segment(slab, small) || add_segment(own, small)) return take(bytes, small);
-    return std::nullopt;
-  }
-  void deallocate(std::uint64_t position) {
-    for (Segment& segment : segments_) {
-      for (Block& block : segment.blocks) {
-        if (block.position == position) block.free = true;
-      }
-      for (std::size_t i = 1; i < segment.blocks.size();) {
-        Block& left = segment.blocks[i - 1];
-        if (!left.free || !segment.blocks[i].free) {
-          ++i;
-          continue;
-        }
-        left.bytes += segment.blocks[i].bytes;
-        segment.blocks.erase(segment.blocks.begin() + static_cast<std::ptrdiff_t>(i));
-      }
-    }
-  }
-  std::size_t reserved_bytes() const {
-    std::size_t sum = 0;
-    for (const Segment& segment : segments_) sum += segment.bytes;
-    return sum;
-  }
-
- private:
-  struct Block {
-    std::uint64_t position;
-    std::size_t bytes;
-    bool free;
-  };
-  struct Segment {
-    bool small;
-    std::size_t bytes;
-    std::vector<Block> blocks;
-  };
-
-  std::optional<std::uint64_t> take(std::size_t bytes, bool small) {
-    Segment* segment = nullptr;
-    std::size_t best = 0;
-    for (Segment& candidate : segments_) {  // oldest first, so the first of equals is kept
-      for (std::size_t i = 0; i < candidate.blocks.size() && candidate.small == small; ++i) {
-        const Block& block = candidate.blocks[i];
-        if (!block.free || block.bytes < bytes) continue;
-        if (segment != nullptr && segment->blocks[best].bytes <= block.bytes) continue;
-        segment = &candidate;
-        best = i;
-      }
-    }
-    if (segment == nullptr) return std::nullopt;
-    Block& block = segment->blocks[best];
-    block.free = false;
-    const std::uint64_t position = block.position;
-    const std::size_t rest = block.bytes - bytes;
-    if (small ? rest >= kUnit : rest > kMiB) {
-      block.bytes = bytes;
-      segment->blocks.insert(segment->blocks.begin() + static_cast<std::ptrdiff_t>(best) + 1,
-                             {position + bytes, rest, true});
-    }
-    return position;
-  }
-  bool add_segment(std::size_t bytes, bool small) {
-    if (reserved_bytes() + bytes > budget_bytes_) return false;
-    segments_.push_back({small, bytes, {{next_position_, bytes, true}}});
-    next_position_ += bytes;
-    return true;
-  }
-  void release() {
-    std::erase_if(segments_, [](const Segment& segment) {
-      return segment.blocks.size() == 1 && segment.blocks[0].free;
-    });
-  }
-
-  std::size_t budget_bytes_;
-  std::uint64_t next_position_ = 0;
-  std::vector<Segment> segments_;
-};
-
-class RandomTrace : public testing::TestWithParam<unsigned> {};
-
-TEST_P(RandomTrace, KeepsItsInvariants) {
-  constexpr std::size_t kBudget = 100 * kMiB;
-  CountingUpstream upstream;
-  CachingAllocator memory(upstream, kBudget);
-  random_trace(memory, GetParam(), 4000, [&](const std::vector<Live>& live) {
-    const MemoryStats& stats = memory.stats();
-    std::map<char*, std::size_t> ordered;
-    for (const Live& block : live) ordered.emplace(block.begin, block.bytes);
-    ASSERT_EQ(ordered.size(), live.size());
-    char* end = nullptr;
-    std::size_t sum = 0;
-    for (const auto& [begin, bytes] : ordered) {
-      ASSERT_GE(begin, end) << "two live blocks overlap";
-      end = begin + bytes;
-      sum += bytes;
-    }
-    ASSERT_EQ(sum, stats.allocated_bytes);
-    ASSERT_EQ(std::accumulate(stats.by_tag.begin(), stats.by_tag.end(), std::size_t{0}), sum);
-    ASSERT_EQ(
-        std::accumulate(stats.by_tag_at_peak.begin(), stats.by_tag_at_peak.end(), std::size_t{0}),
-        stats.peak_allocated_bytes);
-    ASSERT_EQ(*std::max_element(stats.peak_by_phase.begin(), stats.peak_by_phase.end()),
-              stats.peak_allocated_bytes);
-    ASSERT_EQ(memory.live_block_count(), live.size());
-    ASSERT_LE(stats.allocated_bytes, stats.reserved_bytes);
-    ASSERT_LE(stats.reserved_bytes, kBudget);
-    ASSERT_EQ(stats.reserved_bytes, upstream.held_bytes);
-  });
-  EXPECT_GT(memory.stats().cache_releases, 0u) << "the budget was never tight";
-  EXPECT_EQ(memory.stats().by_tag, TagBytes{});
-  EXPECT_EQ(memory.live_block_count(), 0u);
-  // Only where every free neighbour was merged is every segment one block again.
-  memory.release_cached();
-  EXPECT_EQ(memory.stats().reserved_bytes, 0u);
-  EXPECT_EQ(upstream.held_bytes, 0u);
-}
-
-TEST_P(RandomTrace, DecidesAsThePlainModel) {
-  constexpr std::size_t kBudget = 100 * kMiB;
-  DryRunUpstream upstream;
-  CachingAllocator memory(upstream, kBudget);
-  PlainModel model(kBudget);
-  std::mt19937 random(GetParam());
-  std::vector<std::pair<void*, std::uint64_t>> live;
-  std::uint64_t position = 0;
-  memory.set_observer([&](const MemoryEvent& event) { position = event.position; });
-  int failures = 0;
-  for (int step = 0; step < 4000; ++step) {
-    if (live.empty() || random() % 10 < (step / 200 % 2 == 0 ? 8u : 2u)) {
-      const std::size_t bytes = random_size(random);
-      const std::optional<std::uint64_t> expected = model.allocate(bytes);
-      try {
-        void* block = memory.allocate(bytes, {});
-        ASSERT_EQ(position, expected) << "step " << step << ", " << bytes << " bytes";
-        live.emplace_back(block, position);
-      } catch (const OutOfMemoryError&) {
-        ASSERT_EQ(expected, std::nullopt) << "step " << step << ", " << bytes << " bytes";
-        ++failures;
-      }
-    } else {
-      std::swap(live[random() % live.size()], live.back());
-      memory.deallocate(live.back().first);
-      model.deallocate(live.back().second);
-      live.pop_back();
-    }
-    ASSERT_EQ(memory.stats().reserved_bytes, model.reserved_bytes()) << "step " << step;
-  }
-  EXPECT_GT(failures, 0);
-  for (const auto& block : live) memory.deallocate(block.first);
-}
-
-TEST_P(RandomTrace, IsTheSameOnEveryUpstream) {
-  constexpr std::size_t kBudget = 100 * kMiB;
-  const auto run = [](Upstream& upstream, std::vector<std::uint64_t>& positions) {
-    CachingAllocator memory(upstream, kBudget);
-    memory.set_observer([&](const MemoryEvent& event) { positions.push_back(event.position); });
-    random_trace(memory, GetParam(), 4000, [](const std::vector<Live>&) {});
-    return memory.stats();
-  };
-  DryRunUpstream dry;
-  HostUpstream host;
-  DescendingUpstream descending;
-  std::vector<std::uint64_t> on_dry, on_host, on_descending;
-  const MemoryStats expected = run(dry, on_dry);
-  EXPECT_GT(expected.cache_releases, 0u);
-  EXPECT_TRUE(equal(run(host, on_host), expected));
-  EXPECT_TRUE(equal(run(descending, on_descending), expected));
-  EXPECT_EQ(on_host, on_dry);
-  EXPECT_EQ(on_descending, on_dry);
-}
-
-INSTANTIATE_TEST_SUITE_P(Seeds, RandomTrace, testing::Range(1u, 6u));
-
-TEST(CachingAllocator, LiveBlocksKeepTheirContentsOnTheHost) {
-  HostUpstream upstream;
-  CachingAllocator memory(upstream, 64 * kMiB);
-  std::mt19937 random(9);
-  std::vector<std::pair<Buffer, unsigned char>> live;
-  for (int step = 0; step < 3000; ++step) {
-    if (live.size() < 60 && random() % 2 == 0) {
-      const auto fill = static_cast<unsigned char>(random());
-      live.emplace_back(Buffer(memory, 1 + random() % 300000, {}), fill);
-      std::memset(live.back().first.data(), fill, live.back().first.bytes());
-    } else if (!live.empty()) {
-      std::swap(live[random() % live.size()], live.back());
-      const auto& [buffer, fill] = live.back();
-      const auto* bytes = static_cast<const unsigned char*>(buffer.data());
-      ASSERT_EQ(std::count(bytes, bytes + buffer.bytes(), fill),
-                static_cast<std::ptrdiff_t>(buffer.bytes()));
-      live.pop_back();
-    }
-  }
-}
-
-#if defined(__SANITIZE_ADDRESS__)
-class SanitizedAllocatorDeathTest : public testing::Test {
- protected:
-  HostUpstream upstream;
-  CachingAllocator memory{upstream, CachingAllocator::kNoBudget};
-};
-
-TEST_F(SanitizedAllocatorDeathTest, AccessAfterFreeIsCaught) {
-  auto* volatile bytes = static_cast<char*>(memory.allocate(1000, {}));
-  bytes[999] = 1;
-  memory.deallocate(bytes);
-  EXPECT_DEATH(bytes[0] = 1, "use-after-poison");
-}
-
-TEST_F(SanitizedAllocatorDeathTest, AccessPastTheEndIsCaughtToTheByte) {
-  const Buffer buffer(memory, 1001, {}), neighbour(memory, 1000, {});
-  auto* volatile bytes = static_cast<char*>(buffer.data());
-  bytes[1000] = 1;
-  EXPECT_DEATH(bytes[1001] = 1, "use-after-poison");
-}
-
-TEST_F(SanitizedAllocatorDeathTest, ReusedAndReleasedMemoryIsAccessibleAgain) {
-  memory.deallocate(memory.allocate(3 * kMiB, {}));
-  const Buffer reused(memory, 3 * kMiB, {});
-  std::memset(reused.data(), 1, reused.bytes());
-  void* large = memory.allocate(12 * kMiB, {});
-  memory.deallocate(large);
-  memory.release_cached();
-  void* again = upstream.try_allocate(12 * kMiB);
-  std::memset(again, 1, 12 * kMiB);
-  upstream.deallocate(again, 12 * kMiB);
-}
-#endif
 
 }  // namespace
 }  // namespace gpt2train

@@ -8,12 +8,11 @@
 #include <filesystem>
 
 #include "gpt2train/data/safetensors.h"
-#include "tests/support/model_pass.h"
+#include "gpt2train/ops/ops.h"
+#include "gpt2train/train/single_pass.h"
 
 namespace gpt2train {
 namespace {
-
-using test::ModelPass;
 
 const std::string kNumerics = GPT2TRAIN_GOLDEN_DIR "/numerics/";
 
@@ -26,6 +25,11 @@ ModelConfig reference_config() {
           .bias = true,
           .dropout = 0.0,
           .gelu = GeluForm::kErf};
+}
+
+// Makes the loss of these tokens a mean.
+float mean_over(const std::vector<std::int32_t>& tokens) {
+  return 1.0f / static_cast<float>(tokens.size());
 }
 
 std::vector<float> transposed(const std::vector<float>& values, std::int64_t rows,
@@ -61,7 +65,8 @@ class AgainstPyTorch : public testing::Test {
 };
 
 TEST_F(AgainstPyTorch, LogitsLossAndEveryGradientInFp32) {
-  ModelPass model(reference_config(), DType::kFloat32);
+  HostUpstream host;
+  SinglePass model(cpu_kernels(), host, reference_config(), DType::kFloat32);
   model.state().load_weights(model.exec(),
                              SafetensorsFile(kNumerics + "tiny_bias_weights.safetensors"), true);
   const SafetensorsFile io(kNumerics + "tiny_bias_io.safetensors");
@@ -72,7 +77,8 @@ TEST_F(AgainstPyTorch, LogitsLossAndEveryGradientInFp32) {
   ASSERT_EQ(logits.size(), expected.size());
   for (std::size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 2e-5) << i;
 
-  EXPECT_NEAR(model.loss_and_gradients(3, inputs, targets), io.floats("loss_f64")[0], 3e-6);
+  EXPECT_NEAR(model.loss_and_gradients(3, inputs, targets, mean_over(inputs)),
+              io.floats("loss_f64")[0], 3e-6);
   for (const Parameter& parameter : model.state().layout().list()) {
     EXPECT_LE(relative_l2(model.gradient(parameter), reference(grads, parameter)), 1e-5)
         << parameter.name;
@@ -80,12 +86,14 @@ TEST_F(AgainstPyTorch, LogitsLossAndEveryGradientInFp32) {
 }
 
 TEST_F(AgainstPyTorch, LossAndEveryGradientInBf16) {
-  ModelPass model(reference_config(), DType::kBFloat16);
+  HostUpstream host;
+  SinglePass model(cpu_kernels(), host, reference_config(), DType::kBFloat16);
   model.state().load_weights(model.exec(),
                              SafetensorsFile(kNumerics + "tiny_bias_weights.safetensors"), true);
   const SafetensorsFile io(kNumerics + "tiny_bias_io.safetensors");
   const SafetensorsFile grads(kNumerics + "tiny_bias_grads.safetensors");
-  const float loss = model.loss_and_gradients(3, io.integers("idx"), io.integers("targets"));
+  const std::vector<std::int32_t> inputs = io.integers("idx");
+  const float loss = model.loss_and_gradients(3, inputs, io.integers("targets"), mean_over(inputs));
   EXPECT_NEAR(loss, io.floats("loss_f64")[0], 5e-3);
   for (const Parameter& parameter : model.state().layout().list()) {
     EXPECT_LE(relative_l2(model.gradient(parameter), reference(grads, parameter)), 3e-2)
@@ -95,7 +103,8 @@ TEST_F(AgainstPyTorch, LossAndEveryGradientInBf16) {
 
 // Ten AdamW steps of four micro-batches with clipping.
 TEST_F(AgainstPyTorch, TenStepsOfTraining) {
-  ModelPass model(reference_config(), DType::kFloat32);
+  HostUpstream host;
+  SinglePass model(cpu_kernels(), host, reference_config(), DType::kFloat32);
   ModelState& state = model.state();
   state.load_weights(model.exec(), SafetensorsFile(kNumerics + "tiny_bias_weights.safetensors"),
                      true);
@@ -116,7 +125,7 @@ TEST_F(AgainstPyTorch, TenStepsOfTraining) {
       const auto at = static_cast<std::ptrdiff_t>((step * 4 + micro) * kMicro);
       const std::vector<std::int32_t> x(idx.begin() + at, idx.begin() + at + kMicro);
       const std::vector<std::int32_t> y(targets.begin() + at, targets.begin() + at + kMicro);
-      loss = model.loss_and_gradients(3, x, y, 0.25f, micro > 0);
+      loss = model.loss_and_gradients(3, x, y, 0.25f * mean_over(x), micro > 0);
     }
     EXPECT_NEAR(loss, kLosses[step], 3e-6) << step;
     ops::grad_norm(
@@ -147,7 +156,7 @@ TEST_F(AgainstPyTorch, TenStepsOfTraining) {
 }
 
 // Moving every weight a little along the gradient must change the loss by its squared norm.
-void expect_gradient_is_the_slope(ModelPass& model) {
+void expect_gradient_is_the_slope(SinglePass& model) {
   ModelState& state = model.state();
   state.initialise(model.exec(), 11);
   std::vector<std::int32_t> inputs, targets;
@@ -155,7 +164,7 @@ void expect_gradient_is_the_slope(ModelPass& model) {
     inputs.push_back((i * 7 + 3) % 97);
     targets.push_back((i * 5 + 1) % 97);
   }
-  static_cast<void>(model.loss_and_gradients(2, inputs, targets));
+  static_cast<void>(model.loss_and_gradients(2, inputs, targets, mean_over(inputs)));
   const std::int64_t count = state.layout().flat_count();
   float* weights = state.flat_weights().as<float>();
   const float* flat = state.flat_gradients().as<float>();
@@ -166,7 +175,7 @@ void expect_gradient_is_the_slope(ModelPass& model) {
   const float step = 2e-3f;
   const auto moved_loss = [&](float by) {
     for (std::int64_t i = 0; i < count; ++i) weights[i] += by * gradient[i];
-    const double loss = model.loss_and_gradients(2, inputs, targets);
+    const double loss = model.loss_and_gradients(2, inputs, targets, mean_over(inputs));
     for (std::int64_t i = 0; i < count; ++i) weights[i] -= by * gradient[i];
     return loss;
   };
@@ -180,15 +189,17 @@ TEST(Gpt2, GradientIsTheSlopeOfTheLoss) {
       ModelConfig config = reference_config();
       config.bias = bias;
       config.gelu = gelu;
-      ModelPass model(config, DType::kFloat32);
+      HostUpstream host;
+      SinglePass model(cpu_kernels(), host, config, DType::kFloat32);
       expect_gradient_is_the_slope(model);
     }
   }
 }
 
 TEST(Gpt2, GradientIsTheSlopeOfTheLossUnderDropout) {
-  ModelPass model(reference_config(), DType::kFloat32);
-  model.dropout_rate = 0.2;
+  HostUpstream host;
+  SinglePass model(cpu_kernels(), host, reference_config(), DType::kFloat32);
+  model.set_dropout(0.2, 3);
   expect_gradient_is_the_slope(model);
 }
 

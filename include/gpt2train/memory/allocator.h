@@ -60,6 +60,8 @@ struct MemoryStats {
   std::string peak_scope = {};                              // the scope whose request made the peak
   std::array<std::size_t, kPhaseCount> peak_by_phase = {};  // peak_allocated_bytes of each phase
   std::uint64_t cache_releases = 0;  // times the cache was given back to make room
+
+  bool operator==(const MemoryStats&) const = default;
 };
 
 struct MemoryEvent {
