@@ -185,7 +185,11 @@ def run_gpt2train(work: Workload, precision: str, setup: Setup) -> Timing:
     if any(step["micro_batch"] != work.batch_size for step in steps):
         raise RunFailed("memory forced a smaller micro-batch: not the same work as the peers'")
     end = events[-1]
-    details = {"peak_bytes": end["peak_bytes"], "reserved_bytes": end["reserved_bytes"]}
+    details = {
+        "peak_bytes": end["peak_bytes"],
+        "reserved_bytes": end["reserved_bytes"],
+        "mfu": statistics.median(step["mfu"] for step in steps),
+    }
     step_ms = [step["step_ms"] for step in steps]
     return Timing(command, step_ms, finished.peak_rss_bytes, finished.other_cores, details)
 
@@ -314,20 +318,21 @@ def best_torch(rows: Iterable[Row], workload: str, precision: str | None) -> flo
     return max(rates, default=None)
 
 
-def ledger_table(runs: list[Measurement]) -> list[str]:
-    """What gpt2train's allocator reserved beside what the kernel counted for its process."""
+def own_table(runs: list[Measurement]) -> list[str]:
+    """gpt2train against its own measures: the machine's matrix rate, and its allocator's ledger."""
     text = [
-        "| workload | precision | reserved, MiB | peak RSS, MiB | difference |",
+        "| workload | precision | share of the matrix rate | reserved, MiB | peak RSS, MiB |",
         "|---|---|---:|---:|---:|",
     ]
-    for run in runs:
-        if run.contestant != "gpt2train" or run.round != 1:
-            continue
-        reserved, resident = run.details["reserved_bytes"], run.peak_rss_bytes
-        assert isinstance(reserved, int)
+    own = [run for run in runs if run.contestant == "gpt2train"]
+    for workload, precision in dict.fromkeys((run.workload, run.precision) for run in own):
+        same = [run for run in own if (run.workload, run.precision) == (workload, precision)]
+        share = statistics.median(float(str(run.details["mfu"])) for run in same)
+        reserved = max(int(str(run.details["reserved_bytes"])) for run in same)
+        resident = max(run.peak_rss_bytes for run in same)
         text.append(
-            f"| {run.workload} | {run.precision} | {reserved / 2**20:.0f} "
-            f"| {resident / 2**20:.0f} | {(resident - reserved) / 2**20:+.0f} |"
+            f"| {workload} | {precision} | {share:.0%} | {reserved / 2**20:.0f} "
+            f"| {resident / 2**20:.0f} |"
         )
     return text
 
@@ -363,7 +368,7 @@ def markdown(report: dict[str, object], runs: list[Measurement], failures: list[
             f"| {row.peak_rss_bytes / 2**20:.0f} |"
         )
     text += ["", "A round's figure is its median step's; the table has the median round."]
-    text += ["", *ledger_table(runs)]
+    text += ["", *own_table(runs)]
     if failures:
         text += ["", "Without a figure:", "", *(f"- {failure}" for failure in failures)]
     text += ["", "```sh", *dict.fromkeys(run.command for run in runs), "```", ""]

@@ -75,7 +75,7 @@ flags=(--out_dir="$out" --data.train="$out/train.txt" --data.val="$out/val.txt")
 build/gpt2train --config configs/quickstart.yaml "${flags[@]}"
 
 say "sample"
-build/gpt2train sample --out_dir="$out" --prompt="The hacker" --max_new_tokens=400
+build/gpt2train sample --out_dir="$out" --prompt="The hacker" --max_new_tokens=400 --temperature=0.6
 
 say "done"
 cat <<TEXT
