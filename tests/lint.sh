@@ -36,6 +36,7 @@ layer() {
   [ ${#files[@]} -gt 0 ] || fail "layer $1 has no files"
   allowed="(gpt2train|src)/($(IFS='|' && echo "$*"))/"
   [[ " $* " != *" kernels "* ]] || allowed+='|kernels/'
+  [ "$1" != kernels ] || allowed+='|tests/emulator/emulator\.h'  # the device, where there is none
   forbid "layer $1 may include of the project only: $*" "^\s*#\s*include\s*\"(?!$allowed)" "${files[@]}"
 }
 
@@ -56,6 +57,9 @@ forbid "YAML is known to src/config only" '#\s*include\s*[<"]yaml-cpp' "${files[
 mapfile -t files < <(files_but '^(kernels/cuda/|src/memory/cuda_)')
 forbid "CUDA is known to kernels/cuda and src/memory/cuda_* only" \
   '#\s*include\s*[<"](cuda|cublas|curand|nvrtc|nvToolsExt)' "${files[@]}"
+mapfile -t files < <(printf '%s\n' kernels/cuda/**/*.{h,cu,cuh} | grep -v '/gpu\.h$')
+forbid "kernels speak to the device through kernels/cuda/gpu.h only" \
+  '\basm\b|__shared__|<<<|__\w+_sync\b|__sync\w+\(|#\s*include\s*<(cooperative_groups|cub|mma|cuda_\w+16)' "${files[@]}"
 mapfile -t files < <(files_but '^src/cli/')
 forbid "only src/cli prints" \
   '\bstd::(cout|cerr|clog)\b|\b(printf|puts|putchar)\(|\bstd(out|err)\b|fmt::print\("' "${files[@]}"

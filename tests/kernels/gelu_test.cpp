@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "kernels/cpu/cpu_kernels.h"
+#include "tests/support/backend.h"
 #include "tests/support/kernel_case.h"
 
 namespace gpt2train::test {
@@ -30,7 +30,7 @@ TEST_P(Gelu, ForwardMatchesTheFormula) {
     for (const std::int64_t count : {1, 31, 257, 768, 40'003}) {
       const GuardedTensor in(dtype(), {count}, uniform(count, 1, -6.0f, 6.0f));
       const GuardedTensor out(dtype(), {count});
-      cpu::gelu_forward({.out = out, .in = in, .form = form}, {});
+      backend::gelu_forward({.out = out, .in = in, .form = form}, {});
       std::vector<double> expected;
       for (const double x : in.values()) expected.push_back(gelu(x, form));
       EXPECT_LE(nmse(expected, out.values()), limit(2e-13, 1e-5)) << count;
@@ -44,7 +44,7 @@ TEST_P(Gelu, BackwardMatchesFiniteDifferences) {
       const GuardedTensor in(dtype(), {count}, uniform(count, 1, -6.0f, 6.0f));
       const GuardedTensor d_out(dtype(), {count}, uniform(count, 2));
       const GuardedTensor d_in(dtype(), {count});
-      cpu::gelu_backward({.d_in = d_in, .d_out = d_out, .in = in, .form = form}, {});
+      backend::gelu_backward({.d_in = d_in, .d_out = d_out, .in = in, .form = form}, {});
       const std::vector<double> x = in.values(), d = d_out.values();
       std::vector<double> expected;
       for (std::size_t i = 0; i < x.size(); ++i) expected.push_back(d[i] * slope(x[i], form));
@@ -58,10 +58,10 @@ TEST_P(Gelu, WorksInPlace) {
   const std::vector<float> x = uniform(count, 1, -4.0f, 4.0f), d = uniform(count, 2);
   const GuardedTensor in(dtype(), {count}, x), d_out(dtype(), {count}, d), y(dtype(), {count}),
       d_in(dtype(), {count});
-  cpu::gelu_forward({.out = y, .in = in}, {});
-  cpu::gelu_backward({.d_in = d_in, .d_out = d_out, .in = in}, {});
-  cpu::gelu_backward({.d_in = d_out, .d_out = d_out, .in = in}, {});
-  cpu::gelu_forward({.out = in, .in = in}, {});
+  backend::gelu_forward({.out = y, .in = in}, {});
+  backend::gelu_backward({.d_in = d_in, .d_out = d_out, .in = in}, {});
+  backend::gelu_backward({.d_in = d_out, .d_out = d_out, .in = in}, {});
+  backend::gelu_forward({.out = in, .in = in}, {});
   EXPECT_EQ(in.values(), y.values());
   EXPECT_EQ(d_out.values(), d_in.values());
 }
@@ -72,7 +72,7 @@ TEST(GeluTails, KeepTheirRelativeAccuracy) {
   const Shape shape = {std::ssize(x)};
   for (const GeluForm form : kForms) {
     const GuardedTensor in(DType::kFloat32, shape, x), out(DType::kFloat32, shape);
-    cpu::gelu_forward({.out = out, .in = in, .form = form}, {});
+    backend::gelu_forward({.out = out, .in = in, .form = form}, {});
     const std::vector<double> y = out.values();
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double expected = gelu(double{x[i]}, form);
@@ -89,8 +89,8 @@ TEST(GeluTails, AreFiniteForHugeInputs) {
     const GuardedTensor in(DType::kFloat32, {8}, x), out(DType::kFloat32, {8});
     const GuardedTensor ones(DType::kFloat32, {8}, std::vector<float>(8, 1.0f));
     const GuardedTensor d_in(DType::kFloat32, {8});
-    cpu::gelu_forward({.out = out, .in = in, .form = form}, {});
-    cpu::gelu_backward({.d_in = d_in, .d_out = ones, .in = in, .form = form}, {});
+    backend::gelu_forward({.out = out, .in = in, .form = form}, {});
+    backend::gelu_backward({.d_in = d_in, .d_out = ones, .in = in, .form = form}, {});
     for (std::size_t i = 0; i < 8; ++i) {
       EXPECT_EQ(out.values()[i], i < 4 ? 0.0 : double{x[i]}) << x[i];
       EXPECT_EQ(d_in.values()[i], i < 4 ? 0.0 : 1.0) << x[i];

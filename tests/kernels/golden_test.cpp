@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "gpt2train/data/safetensors.h"
-#include "kernels/cpu/cpu_kernels.h"
+#include "tests/support/backend.h"
 #include "tests/support/kernel_case.h"
 
 namespace gpt2train::test {
@@ -37,8 +37,8 @@ TEST_F(Golden, Gelu) {
     const std::string op = name;
     const GuardedTensor x = tensor(op + ".x"), dy = tensor(op + ".dy");
     const GuardedTensor y(DType::kFloat32, x.view().shape), dx(DType::kFloat32, x.view().shape);
-    cpu::gelu_forward({.out = y, .in = x, .form = form}, {});
-    cpu::gelu_backward({.d_in = dx, .d_out = dy, .in = x, .form = form}, {});
+    backend::gelu_forward({.out = y, .in = x, .form = form}, {});
+    backend::gelu_backward({.d_in = dx, .d_out = dy, .in = x, .form = form}, {});
     EXPECT_LE(nmse(values(op + ".y"), y.values()), 1e-12) << op;
     EXPECT_LE(nmse(values(op + ".dx"), dx.values()), 1e-12) << op;
   }
@@ -52,7 +52,7 @@ TEST_F(Golden, LayerNorm) {
     const GuardedTensor y(DType::kFloat32, x.view().shape), dx(DType::kFloat32, x.view().shape),
         mean(DType::kFloat32, rows), rstd(DType::kFloat32, rows), d_gamma(DType::kFloat32, width),
         d_beta(DType::kFloat32, width);
-    cpu::layernorm_forward(
+    backend::layernorm_forward(
         {.out = y, .mean = mean, .rstd = rstd, .in = x, .gamma = gamma, .beta = beta}, {});
     LayerNormBackward args = {.d_in = dx,
                               .d_gamma = d_gamma,
@@ -63,9 +63,9 @@ TEST_F(Golden, LayerNorm) {
                               .rstd = rstd,
                               .gamma = gamma,
                               .overwrite_d_in = true};
-    GuardedBytes scratch(cpu::layernorm_backward_workspace(args));
+    GuardedBytes scratch(backend::layernorm_backward_workspace(args));
     args.workspace = scratch.workspace();
-    cpu::layernorm_backward(args, {});
+    backend::layernorm_backward(args, {});
     EXPECT_LE(nmse(values(op + ".y"), y.values()), 1e-12) << op;
     EXPECT_LE(nmse(values(op + ".dx"), dx.values()), 1e-12) << op;
     EXPECT_LE(nmse(values(op + ".dweight"), d_gamma.values()), 1e-12) << op;
@@ -81,14 +81,14 @@ TEST_F(Golden, CrossEntropy) {
     const GuardedTensor losses(DType::kFloat32, {std::ssize(ids)}), cell(DType::kFloat32, {1});
     const auto valid = std::count_if(ids.begin(), ids.end(), [](int id) { return id >= 0; });
     const float scale = 1.0f / static_cast<float>(valid);
-    cpu::cross_entropy({.logits = logits,
-                        .losses = losses,
-                        .targets = targets,
-                        .vocab = logits.view().width(),
-                        .scale = scale,
-                        .write_gradient = true},
-                       {});
-    cpu::loss_sum({.cell = cell, .losses = losses, .scale = scale, .accumulate = false}, {});
+    backend::cross_entropy({.logits = logits,
+                            .losses = losses,
+                            .targets = targets,
+                            .vocab = logits.view().width(),
+                            .scale = scale,
+                            .write_gradient = true},
+                           {});
+    backend::loss_sum({.cell = cell, .losses = losses, .scale = scale, .accumulate = false}, {});
     EXPECT_LE(nmse(values(op + ".loss"), cell.values()), 1e-12) << op;
     EXPECT_LE(nmse(values(op + ".dlogits"), logits.values()), 1e-12) << op;
   }
@@ -101,9 +101,9 @@ TEST_F(Golden, Embedding) {
   const GuardedTensor y(DType::kFloat32, {2, 3, 6}), d_positions(DType::kFloat32, {3, 6});
   const GuardedTensor d_table(DType::kFloat32, {11, 6}, std::vector<float>(66));
   const GuardedTensor dy(DType::kFloat32, {2, 3, 6}, file_->floats("embed.dy"));
-  cpu::embedding_forward(
+  backend::embedding_forward(
       {.out = y, .tokens = tokens, .token_table = table, .position_table = positions}, {});
-  cpu::embedding_backward(
+  backend::embedding_backward(
       {.d_token_table = d_table, .d_position_table = d_positions, .d_out = dy, .tokens = tokens},
       {});
   EXPECT_EQ(y.values(), values("embed.y"));
@@ -122,9 +122,9 @@ TEST_F(Golden, GradientClipping) {
     const GuardedTensor in(DType::kFloat32, {std::ssize(gradients)}, gradients);
     const GuardedTensor state(DType::kFloat32, {kGradStateCount});
     GradNorm args = {.state = state, .gradients = in, .max_norm = 1.0f};
-    GuardedBytes scratch(cpu::grad_norm_workspace(args));
+    GuardedBytes scratch(backend::grad_norm_workspace(args));
     args.workspace = scratch.workspace();
-    cpu::grad_norm(args, {});
+    backend::grad_norm(args, {});
     std::vector<double> actual(gradients.begin(), gradients.end());
     for (double& g : actual) g *= state.values()[kGradStateClip];
     EXPECT_NEAR(state.values()[kGradStateNorm] / values(op + ".norm")[0], 1.0, 1e-6);
@@ -145,16 +145,16 @@ TEST_F(Golden, AdamW) {
     for (std::int64_t t = 0; t < updates; ++t) {
       const auto g = gradients.begin() + t * count, next = params.begin() + (t + 1) * count;
       const GuardedTensor gradient(DType::kFloat32, {count}, {g, g + count});
-      cpu::adamw({.weights = weights,
-                  .gradients = gradient,
-                  .m = m,
-                  .v = v,
-                  .state = state,
-                  .ranges = {&range, 1},
-                  .learning_rate = 3e-3f,
-                  .weight_decay = op == "adamw_wd0.1" ? 0.1f : 0.0f,
-                  .update = t + 1},
-                 {});
+      backend::adamw({.weights = weights,
+                      .gradients = gradient,
+                      .m = m,
+                      .v = v,
+                      .state = state,
+                      .ranges = {&range, 1},
+                      .learning_rate = 3e-3f,
+                      .weight_decay = op == "adamw_wd0.1" ? 0.1f : 0.0f,
+                      .update = t + 1},
+                     {});
       EXPECT_LE(nmse({next, next + count}, weights.values()), 1e-13) << op << " update " << t + 1;
     }
     EXPECT_LE(nmse(values(op + ".exp_avg"), m.values()), 1e-12) << op;

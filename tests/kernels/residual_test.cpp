@@ -1,6 +1,6 @@
 #include "kernels/residual.h"
 
-#include "kernels/cpu/cpu_kernels.h"
+#include "tests/support/backend.h"
 #include "tests/support/kernel_case.h"
 
 namespace gpt2train::test {
@@ -37,7 +37,7 @@ TEST_P(Residual, AddsTheDroppedBranch) {
         const GuardedTensor in(dtype(), {rows, width}, uniform(rows * width, 1));
         const GuardedTensor branch(dtype(), {rows, width}, uniform(rows * width, 2));
         const GuardedTensor out(dtype(), {rows, width});
-        cpu::residual_forward(
+        backend::residual_forward(
             {.out = out, .in = in, .branch = branch, .dropout = dropout(rate), .time = time}, {});
         const auto expected = reference(in.values(), branch.values(), rate, time, width);
         EXPECT_LE(nmse(expected, out.values()), limit(1e-14, 1e-5)) << rows << " x " << width;
@@ -52,7 +52,7 @@ TEST_P(Residual, BackwardAppliesTheSameMask) {
     const GuardedTensor in(dtype(), {rows, width}, uniform(rows * width, 1));
     const GuardedTensor out(dtype(), {rows, width});
     const DropoutBackward args = {.out = out, .in = in, .dropout = dropout(0.4f), .time = time};
-    cpu::dropout_backward(args, {});
+    backend::dropout_backward(args, {});
     const auto expected = reference({}, in.values(), 0.4f, time, width);
     EXPECT_LE(nmse(expected, out.values()), limit(1e-14, 1e-5)) << width;
   }
@@ -64,8 +64,8 @@ TEST_P(Residual, OutputMayBeEitherInput) {
   const GuardedTensor in(dtype(), {rows, width}, make(1)), branch(dtype(), {rows, width}, make(2)),
       out(dtype(), {rows, width});
   const auto add = [&](const GuardedTensor& to, const GuardedTensor& a, const GuardedTensor& b) {
-    cpu::residual_forward({.out = to, .in = a, .branch = b, .dropout = dropout(0.5f), .time = 4},
-                          {});
+    backend::residual_forward(
+        {.out = to, .in = a, .branch = b, .dropout = dropout(0.5f), .time = 4}, {});
   };
   add(out, in, branch);
   const GuardedTensor in_copy(dtype(), {rows, width}, make(1));
@@ -75,12 +75,12 @@ TEST_P(Residual, OutputMayBeEitherInput) {
   EXPECT_EQ(branch.values(), out.values());
 }
 
-TEST_P(Residual, DoesNotDependOnTheThreadCount) {
+TEST_P(Residual, DoesNotDependOnTheSchedule) {
   const std::int64_t rows = 60, width = 768;
   const GuardedTensor in(dtype(), {rows, width}, uniform(rows * width, 1));
-  expect_thread_count_has_no_effect([&] {
+  expect_same_bits_in_any_schedule([&] {
     const GuardedTensor out(dtype(), {rows, width});
-    cpu::residual_forward(
+    backend::residual_forward(
         {.out = out, .in = in, .branch = in, .dropout = dropout(0.5f), .time = 20}, {});
     return out.values();
   });

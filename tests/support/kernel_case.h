@@ -17,6 +17,10 @@
 #include "gpt2train/core/tensor_view.h"
 #include "kernels/workspace.h"
 
+#ifdef GPT2TRAIN_EMULATE
+#include "tests/emulator/emulator.h"
+#endif
+
 namespace gpt2train {
 
 inline void PrintTo(DType dtype, std::ostream* out) {
@@ -69,7 +73,7 @@ class GuardedTensor {
   // Values are rounded to the dtype; values() has them as rounded.
   GuardedTensor(DType dtype, Shape shape, const std::vector<float>& values)
       : GuardedTensor(dtype, shape) {
-    dispatch_float(dtype, "test", [&]<class T>() {
+    dispatch_any_float(dtype, "test", [&]<class T>() {
       for (std::size_t i = 0; i < values.size(); ++i) view_.as<T>()[i] = from_float<T>(values[i]);
     });
   }
@@ -82,7 +86,7 @@ class GuardedTensor {
   const TensorView& view() const { return view_; }
   std::vector<double> values() const {
     std::vector<double> out(static_cast<std::size_t>(view_.count()));
-    dispatch_float(view_.dtype, "test", [&]<class T>() {
+    dispatch_any_float(view_.dtype, "test", [&]<class T>() {
       for (std::size_t i = 0; i < out.size(); ++i) out[i] = double{to_float(view_.as<T>()[i])};
     });
     return out;
@@ -131,9 +135,24 @@ inline double dropout_factor(const Dropout& d, std::int64_t row, std::int64_t co
                         row % time * width + column);
 }
 
-// run() returns what a kernel computed: bit for bit the same for any number of threads.
+// run() returns what a kernel computed: bit for bit the same however its threads are scheduled.
 template <class Run>
-void expect_thread_count_has_no_effect(const Run& run) {
+void expect_same_bits_in_any_schedule(const Run& run) {
+#ifdef GPT2TRAIN_EMULATE
+  const emulator::Options before = emulator::options();
+  emulator::options() = {};
+  const std::vector<double> expected = run();
+  using emulator::Order;
+  for (std::uint64_t schedule = 0; schedule < 10; ++schedule) {
+    emulator::Options& options = emulator::options();
+    options.order = schedule == 0 ? Order::kReverse : Order::kRandom;
+    options.seed = schedule;
+    options.workers = schedule % 3 == 1 ? 3 : 1;
+    options.late_copies = schedule % 2 == 0;
+    EXPECT_EQ(run(), expected) << "schedule " << schedule;
+  }
+  emulator::options() = before;
+#else
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
   const std::vector<double> expected = run();
@@ -142,6 +161,7 @@ void expect_thread_count_has_no_effect(const Run& run) {
     EXPECT_EQ(run(), expected) << threads << " threads";
   }
   omp_set_num_threads(before);
+#endif
 }
 
 // A test for each float type; nmse limits are given for both.
@@ -151,7 +171,11 @@ class FloatKernelTest : public testing::TestWithParam<DType> {
   double limit(double fp32, double bf16) const { return dtype() == DType::kFloat32 ? fp32 : bf16; }
 };
 
+#ifdef GPT2TRAIN_TEST_CUDA
+inline const auto kFloatTypes = testing::Values(DType::kFloat32, DType::kBFloat16, DType::kFloat16);
+#else
 inline const auto kFloatTypes = testing::Values(DType::kFloat32, DType::kBFloat16);
+#endif
 inline std::string dtype_name(const testing::TestParamInfo<DType>& info) {
   return name_of(info.param);
 }

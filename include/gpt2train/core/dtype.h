@@ -64,7 +64,8 @@ constexpr const char* name_of(DType dtype) {
   return "?";
 }
 
-// Calls fn.operator()<T>() with the C++ type of `dtype`. The only dtype switch in the program.
+// Calls fn.operator()<T>() with the C++ type of `dtype`: fp32 or bf16, which every backend has. The
+// only dtype switch in the program.
 template <class Fn>
 void dispatch_float(DType dtype, const char* op, Fn&& fn) {
   switch (dtype) {
@@ -77,6 +78,13 @@ void dispatch_float(DType dtype, const char* op, Fn&& fn) {
       break;
   }
   throw InternalError(concat(op, ": no kernel for dtype ", name_of(dtype)));
+}
+
+// The same for backends that have fp16 as well.
+template <class Fn>
+void dispatch_any_float(DType dtype, const char* op, Fn&& fn) {
+  if (dtype == DType::kFloat16) return fn.template operator()<fp16>();
+  dispatch_float(dtype, op, fn);
 }
 
 }  // namespace gpt2train

@@ -68,7 +68,7 @@ struct Dropout {
   std::uint32_t layer = 0;
   RandomUse use = RandomUse::kDropoutEmbedding;
 
-  bool active() const { return rate > 0.0f; }
+  constexpr bool active() const { return rate > 0.0f; }
 };
 
 }  // namespace gpt2train
