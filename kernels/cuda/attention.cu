@@ -17,7 +17,7 @@ using Problem = AttentionProblem<T>;
 
 template <class T, int kHead>
 struct ForwardTiles {
-  static constexpr int kKeys = 64;
+  static constexpr int kKeys = kHead > 80 ? 32 : 64;  // fewer registers for wide heads
   using Queries = Tile<T, kHead, kTileRows>;
   using Keys = Tile<T, kHead, kKeys>;
   static constexpr std::size_t kBytes = Queries::kBytes + 4 * Keys::kBytes;
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kTileBlock)
 
 template <class T, int kHead>
 struct KeyTiles {
-  static constexpr int kQueries = kHead > 80 ? 32 : 64;  // fewer registers for wide heads
+  static constexpr int kQueries = kHead > 80 ? 32 : 64;
   using Keys = Tile<T, kHead, kTileRows>;
   using Queries = Tile<T, kHead, kQueries>;
   static constexpr std::size_t kBytes = 2 * Keys::kBytes + 2 * Queries::kBytes;

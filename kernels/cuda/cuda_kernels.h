@@ -1,4 +1,4 @@
-// Every kernel and workspace query of the CUDA backend; table.cpp lists them.
+// Every kernel and workspace query of the CUDA backend.
 #pragma once
 
 #include <cstddef>
@@ -37,5 +37,8 @@ std::size_t layernorm_backward_workspace(const LayerNormBackward& args);
 std::size_t attention_forward_workspace(const AttentionForward& args);
 std::size_t attention_backward_workspace(const AttentionBackward& args);
 std::size_t grad_norm_workspace(const GradNorm& args);
+
+// All of the above but matmul, upload and download, which are cuBLASLt's and the runtime's.
+KernelTable own_kernels();
 
 }  // namespace gpt2train::cuda

@@ -209,14 +209,6 @@ __device__ __forceinline__ float exp2_approximate(float x) {
 #endif
 }
 
-__device__ __forceinline__ float reciprocal_sqrt(float x) {
-#ifdef GPT2TRAIN_EMULATE
-  return 1.0f / sqrtf(x);
-#else
-  return rsqrtf(x);
-#endif
-}
-
 // ---- a warp -------------------------------------------------------------------------------------
 
 // The value of the lane whose index differs in the bits of lane_mask. All 32 lanes take part.

@@ -238,17 +238,19 @@ __global__ void __launch_bounds__(kSumBlock) backward_kernel(Backward<T> a) {
 
 // ---- launchers ----------------------------------------------------------------------------------
 
-// Calls fn.operator()<Layout>() with the one that holds a row of this width (at most 16,384).
+// Calls fn.operator()<Layout>() with the one that holds a row of this width.
 template <class Fn>
 void with_layout(std::int64_t width, const Fn& fn) {
   if (width % 8 != 0) {
-    if (width <= 2048) return fn.template operator()<Layout<1, 1, 64>>();
-    return fn.template operator()<Layout<8, 1, 64>>();
+    if (width <= 1024) return fn.template operator()<Layout<1, 1, 32>>();
+    if (width <= 8192) return fn.template operator()<Layout<8, 1, 32>>();
+    throw InternalError(concat("layernorm: a width of ", width, " that 8 does not divide"));
   }
   if (width <= 768) return fn.template operator()<Layout<1, 8, 3>>();
   if (width <= 1024) return fn.template operator()<Layout<1, 8, 4>>();
   if (width <= 2048) return fn.template operator()<Layout<1, 8, 8>>();
-  return fn.template operator()<Layout<8, 8, 8>>();
+  if (width <= 16384) return fn.template operator()<Layout<8, 8, 8>>();
+  throw InternalError(concat("layernorm: a width of ", width, ", expected at most 16384"));
 }
 
 }  // namespace

@@ -113,12 +113,15 @@ double measure_matmul_flops_per_second(const KernelTable& kernels, DType dtype) 
     return tensor;
   };
   const Tensor a = matrix("a"), b = matrix("b"), out = matrix("out");
+  using Clock = std::chrono::steady_clock;
+  using Seconds = std::chrono::duration<double>;
+  // Long enough for cores to reach the clock that a run has, and for a slow spell to pass.
+  constexpr Seconds kAtLeast{0.5};
   double best = 1e30;
-  for (int repeat = 0; repeat < 6; ++repeat) {
-    const auto begin = std::chrono::steady_clock::now();
+  for (const auto first = Clock::now(); Clock::now() - first < kAtLeast;) {
+    const auto begin = Clock::now();
     ops::matmul(exec, {.out = out, .a = a, .b = b, .transpose_b = true});
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, seconds.count());
+    best = std::min(best, Seconds(Clock::now() - begin).count());
   }
   return 2.0 * static_cast<double>(kSize * kSize * kSize) / best;
 }

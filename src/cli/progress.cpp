@@ -101,9 +101,13 @@ void Progress::on_progress(const char* what, std::int64_t step, std::int64_t don
   const auto filled = static_cast<int>(step * kBarWidth / last);
   std::string bar(kBarWidth, ' ');
   for (int i = 0; i < filled && i < kBarWidth; ++i) bar[static_cast<std::size_t>(i)] = '=';
-  draw_bar(fmt::format("[{}] {}/{} {} {}/{}  loss {:.4f}  {:.0f} tok/s  mem {}  left {}", bar, step,
-                       last, what, done, of, loss_, tokens_per_second_, human_bytes(memory_bytes_),
-                       human_seconds(step_seconds_ * static_cast<double>(last - step))));
+  std::string text = fmt::format("[{}] {}/{} {} {}/{}", bar, step, last, what, done, of);
+  if (step_seconds_ > 0.0) {
+    text += fmt::format("  loss {:.4f}  {:.0f} tok/s  mem {}  left {}", loss_, tokens_per_second_,
+                        human_bytes(memory_bytes_),
+                        human_seconds(step_seconds_ * static_cast<double>(last - step)));
+  }
+  draw_bar(text);
 }
 
 void Progress::on_evaluation(const EvalEvent& event) {

@@ -115,17 +115,17 @@ void expect_matches(const Case& c, DType dtype, double limit) {
 }
 
 TEST_P(Attention, MatchesTheFormulaAtAnyTime) {
-  for (const std::int64_t time : {1, 2, 31, 63, 64, 65, 257}) {
+  for (const std::int64_t time : kTimes) {
     expect_matches({.batch = 3, .time = time, .heads = 2, .head_size = 32}, dtype(),
                    limit(1e-12, 2e-5));
   }
-  expect_matches({.batch = 1, .time = 1000, .heads = 1, .head_size = 64}, dtype(),
+  expect_matches({.batch = 1, .time = kLongTime, .heads = 1, .head_size = 64}, dtype(),
                  limit(1e-12, 2e-5));
 }
 
 TEST_P(Attention, MatchesTheFormulaAtAnyHeadSize) {
   for (const std::int64_t head_size : {1, 3, 24, 32, 64, 80, 128}) {
-    expect_matches({.batch = 1, .time = 130, .heads = 3, .head_size = head_size}, dtype(),
+    expect_matches({.batch = 1, .time = 130, .heads = 2, .head_size = head_size}, dtype(),
                    limit(1e-12, 2e-5));
   }
 }
@@ -136,7 +136,7 @@ TEST_P(Attention, DropsTheProbabilitiesThatTheDefinitionDrops) {
                         .first_sample = (std::uint64_t{1} << 33) + 5,
                         .layer = 7,
                         .use = RandomUse::kDropoutAttention};
-  for (const std::int64_t time : {1, 33, 64, 131, 257}) {
+  for (const std::int64_t time : kTimes) {
     expect_matches({.batch = 2, .time = time, .heads = 3, .head_size = 16, .dropout = dropout},
                    dtype(), limit(1e-12, 2e-5));
   }
@@ -170,7 +170,7 @@ TEST_P(Attention, SeesNoLaterPosition) {
 TEST_P(Attention, DoesNotDependOnTheSchedule) {
   const Case c{.batch = 2,
                .time = 150,
-               .heads = 3,
+               .heads = 2,
                .head_size = 24,
                .dropout = {.rate = 0.2f, .use = RandomUse::kDropoutAttention}};
   expect_same_bits_in_any_schedule([&] {

@@ -222,7 +222,7 @@ std::vector<double> added(std::vector<double> a, const std::vector<double>& b) {
 
 TEST_P(LayerNorm, BackwardMatchesTheFormula) {
   for (const std::int64_t width : kWidths) {
-    for (const std::int64_t rows : {1, 67, 163}) {
+    for (const std::int64_t rows : {std::int64_t{1}, kManyRows}) {
       for (const bool accumulate : {false, true}) {
         const Case c(dtype(), rows, width);
         const GuardedTensor d_out(dtype(), {rows, width}, uniform(rows * width, 5, -0.5f, 1.5f));
@@ -288,7 +288,7 @@ TEST_P(LayerNorm, BackwardWithoutBiasLeavesTheRestAlone) {
 }
 
 TEST_P(LayerNorm, DoesNotDependOnTheSchedule) {
-  const std::int64_t rows = 301, width = 257;
+  const std::int64_t rows = kManyRows, width = 257;
   const Case c(dtype(), rows, width);
   const GuardedTensor d_out(dtype(), {rows, width}, uniform(rows * width, 5));
   expect_same_bits_in_any_schedule([&] {

@@ -86,7 +86,7 @@ class TinyRun {
   }
 
   TrainerSetup setup() {
-    return {.kernels = cpu_kernels(),
+    return {.kernels = kernels,
             .memory = memory,
             .config = config,
             .config_yaml = "seed: 42\n",
@@ -99,6 +99,7 @@ class TinyRun {
 
   TempDir directory;
   RunConfig config;
+  KernelTable kernels = cpu_kernels();
   HostUpstream upstream;
   CachingAllocator memory;
   std::optional<TokenSource> source;
