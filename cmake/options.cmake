@@ -9,14 +9,14 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 
 add_library(gpt2train_options INTERFACE)
 target_include_directories(gpt2train_options INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
-target_compile_options(gpt2train_options INTERFACE
-  -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor)
+set(warnings -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  target_compile_options(gpt2train_options INTERFACE -Wno-restrict)  # false alarms in <string> (GCC bug 105651)
+  list(APPEND warnings -Wno-restrict)  # false alarms in <string> (GCC bug 105651)
 endif()
 if(GPT2TRAIN_WERROR)
-  target_compile_options(gpt2train_options INTERFACE -Werror)
+  list(APPEND warnings -Werror)
 endif()
+target_compile_options(gpt2train_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${warnings}>)
 if(GPT2TRAIN_SANITIZE)
   target_compile_options(gpt2train_options INTERFACE
     -fsanitize=${GPT2TRAIN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)

@@ -12,8 +12,8 @@ namespace gpt2train {
 
 // The device cell that GradNorm writes and AdamW reads: (kGradStateCount) fp32.
 enum GradState : int {
-  kGradStateNorm = 0,    // L2 norm of the gradients (not its square)
-  kGradStateClip = 1,    // factor on the gradients: min(1, clip / norm), 1 where clipping is off
+  kGradStateNorm = 0,    // L2 norm of the gradients (not its square), without the loss scale
+  kGradStateClip = 1,    // factor on the gradients: min(1, clip / norm) / loss scale
   kGradStateFinite = 2,  // 1, or 0 when any gradient is infinite or NaN
   kGradStateCount = 4,
 };
@@ -23,6 +23,7 @@ struct GradNorm {
   TensorView state = {};      // (kGradStateCount) fp32
   TensorView gradients = {};  // (n) fp32
   float max_norm = 0.0f;      // 0: no clipping
+  float loss_scale = 1.0f;    // that the gradients were multiplied by
   Workspace workspace = {};
 };
 

@@ -58,4 +58,8 @@ struct KernelTable {
 // The CPU backend (kernels/cpu), which is always there.
 const KernelTable& cpu_kernels();
 
+// What the CUDA backend's kernels take as scratch, and nothing else of it: all that a dry run needs
+// of a GPU. Always there, as is every prediction.
+const KernelTable& cuda_scratch();
+
 }  // namespace gpt2train

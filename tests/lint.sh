@@ -50,12 +50,12 @@ layer train core memory kernels ops model data
 layer config core memory kernels ops model data train
 layer cli core memory kernels ops model data train config
 
-mapfile -t files < <(files_but '^kernels/')
+mapfile -t files < <(files_but '^(kernels|src/cuda)/')
 forbid "a backend's own headers stay in its directory" '#\s*include\s*"kernels/\w+/' "${files[@]}"
 mapfile -t files < <(files_but '^src/config/')
 forbid "YAML is known to src/config only" '#\s*include\s*[<"]yaml-cpp' "${files[@]}"
-mapfile -t files < <(files_but '^(kernels/cuda/|src/memory/cuda_)')
-forbid "CUDA is known to kernels/cuda and src/memory/cuda_* only" \
+mapfile -t files < <(files_but '^(kernels|src)/cuda/')
+forbid "CUDA is known to kernels/cuda and src/cuda only" \
   '#\s*include\s*[<"](cuda|cublas|curand|nvrtc|nvToolsExt)' "${files[@]}"
 mapfile -t files < <(printf '%s\n' kernels/cuda/**/*.{h,cu,cuh} | grep -v '/gpu\.h$')
 forbid "kernels speak to the device through kernels/cuda/gpu.h only" \

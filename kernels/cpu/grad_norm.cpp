@@ -53,12 +53,12 @@ void grad_norm(const GradNorm& args, Stream) {
   double total = 0.0;
   for (std::int64_t piece = 0; piece < pieces; ++piece) total += sums[piece];
 
-  const double norm = std::sqrt(total);
+  const double norm = std::sqrt(total) / double{args.loss_scale};
+  const double clip = args.max_norm > 0.0f ? std::min(1.0, args.max_norm / norm) : 1.0;
   float* state = args.state.as<float>();
   std::fill_n(state, static_cast<int>(kGradStateCount), 0.0f);
   state[kGradStateNorm] = static_cast<float>(norm);
-  state[kGradStateClip] =
-      args.max_norm > 0.0f ? static_cast<float>(std::min(1.0, args.max_norm / norm)) : 1.0f;
+  state[kGradStateClip] = static_cast<float>(clip / double{args.loss_scale});
   state[kGradStateFinite] = std::isfinite(total) ? 1.0f : 0.0f;
 }
 

@@ -13,17 +13,47 @@ namespace {
 template <class T>
 using Problem = AttentionProblem<T>;
 
+// ---- dropout ------------------------------------------------------------------------------------
+
+// The factors on a thread's part of a tile of probabilities. They are drawn in a loop that is not
+// unrolled, since Philox takes many registers, and kept as one bit each.
+template <bool kDrop, int kColumns>
+class TileFactors {
+ public:
+  // drop(row, column): the factor at a place in the tile.
+  template <class Drop>
+  __device__ __forceinline__ explicit TileFactors(const Drop& drop) {
+    if constexpr (kDrop) {
+      static_assert(kColumns <= 64);
+#pragma unroll 1
+      for (int n = 0; n < kColumns / 2; ++n) {
+        using Places = Accumulator<kColumns>;
+        const float factor = drop(Places::row(n % 4), Places::column(n / 4, n % 4));
+        kept_ |= (factor > 0.0f ? 1u : 0u) << n;
+      }
+    }
+  }
+  // Of value[i][j] of the tile's accumulator; `keep` is the problem's.
+  __device__ __forceinline__ float operator()(int i, int j, float keep) const {
+    if constexpr (!kDrop) return 1.0f;
+    return (kept_ >> (i * 4 + j) & 1) != 0 ? keep : 0.0f;
+  }
+
+ private:
+  std::uint32_t kept_ = 0;
+};
+
 // ---- forward ------------------------------------------------------------------------------------
 
 template <class T, int kHead>
 struct ForwardTiles {
-  static constexpr int kKeys = kHead > 80 ? 32 : 64;  // fewer registers for wide heads
+  static constexpr int kKeys = kHead > 64 ? 32 : 64;  // fewer registers for wide heads
   using Queries = Tile<T, kHead, kTileRows>;
   using Keys = Tile<T, kHead, kKeys>;
   static constexpr std::size_t kBytes = Queries::kBytes + 4 * Keys::kBytes;
 };
 
-template <class T, int kHead>
+template <class T, int kHead, bool kDrop>
 __global__ void __launch_bounds__(kTileBlock) forward_kernel(Problem<T> p, T* out, float* lse) {
   using Tiles = ForwardTiles<T, kHead>;
   constexpr int kKeys = Tiles::kKeys;
@@ -71,6 +101,9 @@ __global__ void __launch_bounds__(kTileBlock) forward_kernel(Problem<T> p, T* ou
         largest[j / 2] = fmaxf(largest[j / 2], score);
       }
     }
+    const TileFactors<kDrop, kKeys> factors([&](int row, int column) {
+      return p.drop(h, first + warp_row + row, tile * kKeys + column);
+    });
     float correction[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {  // over the four lanes that share a row
@@ -92,7 +125,7 @@ __global__ void __launch_bounds__(kTileBlock) forward_kernel(Problem<T> p, T* ou
         float& probability = s.value[i][j];
         probability = exp2_approximate(probability - max[j / 2]);
         sum[j / 2] += probability;
-        probability *= p.drop(h, first + warp_row + s.row(j), tile * kKeys + s.column(i, j));
+        probability *= factors(i, j, p.keep);
       }
     }
     multiply(o, s, v);
@@ -126,7 +159,7 @@ __global__ void __launch_bounds__(kTileBlock) forward_kernel(Problem<T> p, T* ou
 
 // dots (B, H, T): the sum over a head of d_out * out. A warp has a row of one head.
 template <class T>
-__global__ void __launch_bounds__(kTileBlock)
+__global__ void __launch_bounds__(kTileBlock, 1)
     dots_kernel(Problem<T> p, float* dots, const T* d_out, const T* out) {
   const int query = static_cast<int>(blockIdx.x) * kTileWarps + warp_index();
   if (query >= p.time) return;
@@ -143,20 +176,20 @@ __global__ void __launch_bounds__(kTileBlock)
 
 // ---- backward by keys ---------------------------------------------------------------------------
 
-template <class T, int kHead>
+template <class T, int kHead, bool kDrop>
 struct KeyTiles {
-  static constexpr int kQueries = kHead > 80 ? 32 : 64;
+  static constexpr int kQueries = 64 / (kHead > 64 ? 2 : 1) / (kDrop ? 2 : 1);
   using Keys = Tile<T, kHead, kTileRows>;
   using Queries = Tile<T, kHead, kQueries>;
   static constexpr std::size_t kBytes = 2 * Keys::kBytes + 2 * Queries::kBytes;
 };
 
 // d_k and d_v of 64 keys, 16 a warp. Products are of transposed matrices: rows are keys.
-template <class T, int kHead>
-__global__ void __launch_bounds__(kTileBlock)
+template <class T, int kHead, bool kDrop>
+__global__ void __launch_bounds__(kTileBlock, 1)
     backward_keys_kernel(Problem<T> p, T* d_qkv, const T* d_out, const float* lse,
                          const float* dots) {
-  using Tiles = KeyTiles<T, kHead>;
+  using Tiles = KeyTiles<T, kHead, kDrop>;
   constexpr int kQueries = Tiles::kQueries;
   GPU_DYNAMIC_SHARED(T, shared);
   GPU_SHARED(float, lse_tile, kQueries);
@@ -174,6 +207,8 @@ __global__ void __launch_bounds__(kTileBlock)
 
   Accumulator<kHead> d_k, d_v;
   for (int begin = first / kQueries * kQueries; begin < p.time; begin += kQueries) {
+    const TileFactors<kDrop, kQueries> factors(
+        [&](int row, int column) { return p.drop(h, begin + column, first + warp_row + row); });
     q.copy(p.packed(p.qkv, 0, h), begin, p.time, p.head_size, p.aligned);
     d_o.copy(p.plain(d_out, h), begin, p.time, p.head_size, p.aligned);
     for (int i = static_cast<int>(threadIdx.x); i < kQueries; i += kTileBlock) {
@@ -196,7 +231,7 @@ __global__ void __launch_bounds__(kTileBlock)
         const bool seen = key <= query && query < p.time;
         const float probability =
             seen ? exp2_approximate(s.value[i][j] * scale - lse_tile[column]) : 0.0f;
-        const float factor = seen ? p.drop(h, query, key) : 1.0f;
+        const float factor = factors(i, j, p.keep);
         s.value[i][j] = probability * factor;
         d_p.value[i][j] = probability * (d_p.value[i][j] * factor - dots_tile[column]);
       }
@@ -223,15 +258,15 @@ __global__ void __launch_bounds__(kTileBlock)
 
 template <class T, int kHead>
 struct QueryTiles {
-  static constexpr int kKeys = kHead > 80 ? 32 : 64;
+  static constexpr int kKeys = kHead > 64 ? 32 : 64;
   using Queries = Tile<T, kHead, kTileRows>;
   using Keys = Tile<T, kHead, kKeys>;
   static constexpr std::size_t kBytes = 2 * Queries::kBytes + 2 * Keys::kBytes;
 };
 
 // d_q of 64 queries, 16 a warp.
-template <class T, int kHead>
-__global__ void __launch_bounds__(kTileBlock)
+template <class T, int kHead, bool kDrop>
+__global__ void __launch_bounds__(kTileBlock, 1)
     backward_queries_kernel(Problem<T> p, T* d_qkv, const T* d_out, const float* lse,
                             const float* dots) {
   using Tiles = QueryTiles<T, kHead>;
@@ -263,6 +298,8 @@ __global__ void __launch_bounds__(kTileBlock)
     commit_copies();
     wait_copies<0>();
     block_barrier();
+    const TileFactors<kDrop, kKeys> factors(
+        [&](int row, int column) { return p.drop(h, first + warp_row + row, begin + column); });
     Accumulator<kKeys> s, d_p;
     multiply_transposed(s, q, warp_row, k);
     multiply_transposed(d_p, d_o, warp_row, v);
@@ -274,7 +311,7 @@ __global__ void __launch_bounds__(kTileBlock)
         const bool seen = key <= query && query < p.time;
         const float probability =
             seen ? exp2_approximate(s.value[i][j] * scale - row_lse[j / 2]) : 0.0f;
-        const float factor = seen ? p.drop(h, query, key) : 1.0f;
+        const float factor = factors(i, j, p.keep);
         d_p.value[i][j] = probability * (d_p.value[i][j] * factor - row_dots[j / 2]);
       }
     }
@@ -296,14 +333,18 @@ __global__ void __launch_bounds__(kTileBlock)
 
 // ---- launchers ----------------------------------------------------------------------------------
 
-// Calls fn.operator()<kHead>() with the padded size that holds a head.
-template <class Fn>
-void with_head(int head_size, const Fn& fn) {
-  if (head_size <= 32) return fn.template operator()<32>();
-  if (head_size <= 64) return fn.template operator()<64>();
-  if (head_size <= 80) return fn.template operator()<80>();
-  if (head_size <= 128) return fn.template operator()<128>();
-  throw InternalError(concat("attention: a head of ", head_size, ", expected at most 128"));
+// Calls fn.operator()<kHead, kDrop>() with the padded size that holds a head: GPT-2's, or twice
+// that.
+template <class T, class Fn>
+void with_variant(const Problem<T>& p, const Fn& fn) {
+  const bool drop = p.dropout.active();
+  if (p.head_size <= 64) {
+    return drop ? fn.template operator()<64, true>() : fn.template operator()<64, false>();
+  }
+  if (p.head_size <= 128) {
+    return drop ? fn.template operator()<128, true>() : fn.template operator()<128, false>();
+  }
+  throw InternalError(concat("attention: a head of ", p.head_size, ", expected at most 128"));
 }
 
 template <class T>
@@ -316,34 +357,27 @@ void launch_dots(const AttentionBackward& a, float* dots, Stream stream) {
 template <class T>
 void launch(const AttentionForward& a, Stream stream) {
   const Problem<T> p = problem_of<T>(a);
-  with_head(p.head_size, [&]<int kHead>() {
+  with_variant(p, [&]<int kHead, bool kDrop>() {
     gpu_launch(attention_launch(p, kTileRows, kTileBlock, ForwardTiles<T, kHead>::kBytes, stream),
-               forward_kernel<T, kHead>, p, a.out.as<T>(), a.lse.as<float>());
+               forward_kernel<T, kHead, kDrop>, p, a.out.as<T>(), a.lse.as<float>());
   });
 }
 
 template <class T>
 void launch(const AttentionBackward& a, const float* dots, Stream stream) {
   const Problem<T> p = problem_of<T>(a);
-  with_head(p.head_size, [&]<int kHead>() {
-    gpu_launch(attention_launch(p, kTileRows, kTileBlock, KeyTiles<T, kHead>::kBytes, stream),
-               backward_keys_kernel<T, kHead>, p, a.d_qkv.as<T>(), a.d_out.as<T>(),
-               a.lse.as<float>(), dots);
+  with_variant(p, [&]<int kHead, bool kDrop>() {
+    gpu_launch(
+        attention_launch(p, kTileRows, kTileBlock, KeyTiles<T, kHead, kDrop>::kBytes, stream),
+        backward_keys_kernel<T, kHead, kDrop>, p, a.d_qkv.as<T>(), a.d_out.as<T>(),
+        a.lse.as<float>(), dots);
     gpu_launch(attention_launch(p, kTileRows, kTileBlock, QueryTiles<T, kHead>::kBytes, stream),
-               backward_queries_kernel<T, kHead>, p, a.d_qkv.as<T>(), a.d_out.as<T>(),
+               backward_queries_kernel<T, kHead, kDrop>, p, a.d_qkv.as<T>(), a.d_out.as<T>(),
                a.lse.as<float>(), dots);
   });
 }
 
 }  // namespace
-
-std::size_t attention_forward_workspace(const AttentionForward&) {
-  return 0;
-}
-
-std::size_t attention_backward_workspace(const AttentionBackward& a) {
-  return static_cast<std::size_t>(a.lse.count()) * sizeof(float);  // dots
-}
 
 void attention_forward(const AttentionForward& a, Stream stream) {
   dispatch_any_float(a.qkv.dtype, "attention_forward", [&]<class T>() {

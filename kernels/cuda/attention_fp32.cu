@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kBlock) forward_kernel(Problem p, float* out, 
       const float correction = expf(max[i] - largest), probability = expf(score - largest);
       max[i] = largest;
       sum[i] = sum[i] * correction + warp_sum(probability);
-      weights[lane_index()] = key <= query ? probability * p.drop(h, query, key) : 0.0f;
+      weights[lane_index()] = key <= query ? probability * p.factor(h, query, key) : 0.0f;
       warp_barrier();
 #pragma unroll
       for (int c = 0; c < kMaxColumns; ++c) o[i][c] *= correction;
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kBlock)
         const std::int64_t at = p.statistics(h) + query;
         const float score = p.scale * dot(q.row(row), k.row(lane_index()), p.head_size);
         const float d_probability = dot(d_o.row(row), v.row(lane_index()), p.head_size);
-        d_score = expf(score - lse[at]) * (d_probability * p.drop(h, query, key) - dots[at]);
+        d_score = expf(score - lse[at]) * (d_probability * p.factor(h, query, key) - dots[at]);
       }
       weights[lane_index()] = d_score;
       warp_barrier();
@@ -200,7 +200,7 @@ __global__ void __launch_bounds__(kBlock)
       if (key <= query && query < p.time) {
         const std::int64_t at = p.statistics(h) + query;
         const float score = p.scale * dot(k.row(row), q.row(lane_index()), p.head_size);
-        const float probability = expf(score - lse[at]), factor = p.drop(h, query, key);
+        const float probability = expf(score - lse[at]), factor = p.factor(h, query, key);
         const float d_probability = dot(v.row(row), d_o.row(lane_index()), p.head_size);
         weight = probability * factor;
         d_score = probability * (d_probability * factor - dots[at]);

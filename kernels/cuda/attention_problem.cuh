@@ -31,6 +31,7 @@ struct AttentionProblem {
   float scale;   // 1 / sqrt(head_size)
   bool aligned;  // rows of a head begin at multiples of 16 bytes, and so does every eighth element
   Dropout dropout;
+  float keep;  // what dropout multiplies by where it keeps
 
   // blockIdx.y counts the heads of all samples.
   __device__ Head this_head() const {
@@ -51,14 +52,13 @@ struct AttentionProblem {
   __device__ std::int64_t statistics(Head h) const {
     return (std::int64_t{h.batch} * heads + h.head) * time;
   }
-  // The factor on one probability.
+  // The factor on one probability, where dropout is active.
   __device__ float drop(Head h, int query, int key) const {
-    if (!dropout.active()) return 1.0f;
-    float factor[1];
-    dropout_factors(factor, dropout,
-                    ((std::int64_t{h.batch} * heads + h.head) * time + query) * time + key,
-                    std::int64_t{heads} * time * time);
-    return factor[0];
+    return dropout_factor(dropout, static_cast<std::uint32_t>(h.batch),
+                          (std::int64_t{h.head} * time + query) * time + key);
+  }
+  __device__ float factor(Head h, int query, int key) const {
+    return dropout.active() ? drop(h, query, key) : 1.0f;
   }
 };
 
@@ -74,7 +74,8 @@ AttentionProblem<T> problem_of(const Args& a) {
           .width = width,
           .scale = 1.0f / std::sqrt(static_cast<float>(head_size)),
           .aligned = head_size % 8 == 0,
-          .dropout = a.dropout};
+          .dropout = a.dropout,
+          .keep = 1.0f / (1.0f - a.dropout.rate)};
 }
 
 // A block has `rows` rows of one head.

@@ -18,10 +18,6 @@ struct Read {
 
 }  // namespace
 
-std::size_t bias_backward_workspace(const BiasBackward& a) {
-  return partial_sums_bytes(a.d_out.rows(), a.d_out.width(), 1);
-}
-
 void bias_backward(const BiasBackward& a, Stream stream) {
   const std::int64_t rows = a.d_out.rows(), width = a.d_out.width();
   float* const partials = static_cast<float*>(a.workspace.data);

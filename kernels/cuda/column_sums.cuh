@@ -2,28 +2,13 @@
 // rows into a partial sum in the workspace, and a second kernel adds those up. No atomics.
 #pragma once
 
-#include <algorithm>
-
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/scratch.h"
 
 namespace gpt2train::cuda {
 
 inline constexpr int kSumWarps = 8;  // of a block; each takes every eighth row
 inline constexpr int kSumBlock = kSumWarps * kWarp;
-
-// Blocks of consecutive rows. From the shape alone, as is all that decides an order of sums.
-struct RowBlocks {
-  explicit RowBlocks(std::int64_t row_count)
-      : rows(row_count), count(std::clamp<std::int64_t>(row_count / 32, 1, 256)) {}
-  __host__ __device__ std::int64_t begin(std::int64_t block) const { return block * rows / count; }
-
-  std::int64_t rows, count;
-};
-
-// Bytes of the partial sums of `sums` quantities a column.
-inline std::size_t partial_sums_bytes(std::int64_t rows, std::int64_t width, int sums) {
-  return static_cast<std::size_t>(RowBlocks(rows).count * width * sums) * sizeof(float);
-}
 
 // The warps' sums of kWarp * kCount columns become the block's; lane i of each warp has the columns
 // from i * kCount. `warp_sums` is (kSumWarps, kWarp * kCount); to[i] is written where i < limit.

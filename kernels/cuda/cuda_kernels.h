@@ -1,8 +1,9 @@
-// Every kernel and workspace query of the CUDA backend.
+// Every kernel of the CUDA backend; table.cpp lists them.
 #pragma once
 
 #include <cstddef>
 
+#include "kernels/cuda/scratch.h"
 #include "kernels/table.h"
 
 namespace gpt2train::cuda {
@@ -30,15 +31,10 @@ void cast(const Cast& args, Stream);
 void upload(void* to, const void* from, std::size_t bytes, Stream);
 void download(void* to, const void* from, std::size_t bytes, Stream);
 
-std::size_t embedding_backward_workspace(const EmbeddingBackward& args);
-std::size_t matmul_workspace(const Matmul& args);
-std::size_t bias_backward_workspace(const BiasBackward& args);
-std::size_t layernorm_backward_workspace(const LayerNormBackward& args);
-std::size_t attention_forward_workspace(const AttentionForward& args);
-std::size_t attention_backward_workspace(const AttentionBackward& args);
-std::size_t grad_norm_workspace(const GradNorm& args);
-
-// All of the above but matmul, upload and download, which are cuBLASLt's and the runtime's.
-KernelTable own_kernels();
-
 }  // namespace gpt2train::cuda
+
+namespace gpt2train {
+
+const KernelTable& cuda_kernels();
+
+}  // namespace gpt2train

@@ -9,7 +9,7 @@ inline constexpr int kElements = 8;
 
 // Body has `template <int kCount> void operator()(first)` for elements [first, first + kCount).
 template <int kCount, class Body>
-__global__ void __launch_bounds__(256) elementwise_kernel(std::int64_t count, Body body) {
+__global__ void __launch_bounds__(256, 2) elementwise_kernel(std::int64_t count, Body body) {
   const std::int64_t first = global_thread() * kCount;
   if (first + kCount <= count) return body.template operator()<kCount>(first);
   for (std::int64_t i = first; i < count; ++i) body.template operator()<1>(i);

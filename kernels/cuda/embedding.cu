@@ -14,9 +14,7 @@ namespace {
 
 constexpr int kSortBlock = 256;
 constexpr int kSumBlock = 128;
-constexpr int kPieceLength = 64;  // tokens of a run that one block sums
-// Sorting compares all pairs, so tokens are sorted by groups of at most this many.
-constexpr std::int64_t kMaxGroup = 64 * 1024;
+constexpr int kPieceLength = TokenSort::kPieceLength;
 
 // ---- forward ------------------------------------------------------------------------------------
 
@@ -183,30 +181,17 @@ __global__ void __launch_bounds__(kSumBlock)
 
 // ---- launchers ----------------------------------------------------------------------------------
 
-// The workspace: order, rank and length, then the sums of pieces.
-struct Scratch {
-  explicit Scratch(const EmbeddingBackward& a)
-      : group(std::min(a.d_out.rows(), kMaxGroup)), indices((group + 127) / 128 * 128) {
-    const std::int64_t slots = ((group - 1) / kPieceLength + 1) * 2;
-    bytes = static_cast<std::size_t>(3 * indices + slots * a.d_out.width()) * 4;
-  }
-
-  std::int64_t group;    // rows sorted at a time
-  std::int64_t indices;  // of one index array, with its padding
-  std::size_t bytes;
-};
-
 template <class T, int kCount>
 void sum_tokens(const EmbeddingBackward& a, const Gradient<T>& gradient, Stream stream) {
-  const Scratch scratch(a);
+  const TokenSort sort(a);
   auto* const order = static_cast<std::int32_t*>(a.workspace.data);
-  std::int32_t* const rank = order + scratch.indices;
-  std::int32_t* const length = rank + scratch.indices;
-  auto* const pieces = reinterpret_cast<float*>(length + scratch.indices);
+  std::int32_t* const rank = order + sort.indices;
+  std::int32_t* const length = rank + sort.indices;
+  auto* const pieces = reinterpret_cast<float*>(length + sort.indices);
   float* const d_table = a.d_token_table.as<float>();
   const std::int64_t rows = a.d_out.rows();
-  for (std::int64_t first = 0; first < rows; first += scratch.group) {
-    const int count = static_cast<int>(std::min(scratch.group, rows - first));
+  for (std::int64_t first = 0; first < rows; first += sort.group) {
+    const int count = static_cast<int>(std::min(sort.group, rows - first));
     const std::int32_t* const tokens = a.tokens.as<std::int32_t>() + first;
     const Runs runs{order, rank, length, count};
     gpu_launch({.grid = {blocks_for(count, kSortBlock)}, .block = {kSortBlock}, .stream = stream},
@@ -219,10 +204,6 @@ void sum_tokens(const EmbeddingBackward& a, const Gradient<T>& gradient, Stream 
 }
 
 }  // namespace
-
-std::size_t embedding_backward_workspace(const EmbeddingBackward& a) {
-  return Scratch(a).bytes;
-}
 
 void embedding_forward(const EmbeddingForward& a, Stream stream) {
   dispatch_any_float(a.out.dtype, "embedding_forward", [&]<class T>() {

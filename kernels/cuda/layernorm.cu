@@ -170,7 +170,7 @@ struct Backward {
 // d_in (+)= rstd (g - mean(g) - x_hat mean(g x_hat)), d_gamma += d_out x_hat, d_beta += d_out.
 // A row is read twice, the second time from the cache: registers hold the two sums.
 template <class T, class L>
-__global__ void __launch_bounds__(kSumBlock) backward_kernel(Backward<T> a) {
+__global__ void __launch_bounds__(kSumBlock, 1) backward_kernel(Backward<T> a) {
   float d_gamma[L::kPieces][L::kRun] = {}, d_beta[L::kPieces][L::kRun] = {};
   const std::int64_t end = a.blocks.begin(blockIdx.x + 1);
   for (std::int64_t row = a.blocks.begin(blockIdx.x) + L::team(); row < end; row += L::kTeams) {
@@ -242,8 +242,8 @@ __global__ void __launch_bounds__(kSumBlock) backward_kernel(Backward<T> a) {
 template <class Fn>
 void with_layout(std::int64_t width, const Fn& fn) {
   if (width % 8 != 0) {
-    if (width <= 1024) return fn.template operator()<Layout<1, 1, 32>>();
-    if (width <= 8192) return fn.template operator()<Layout<8, 1, 32>>();
+    if (width <= 512) return fn.template operator()<Layout<1, 1, 16>>();
+    if (width <= 4096) return fn.template operator()<Layout<8, 1, 16>>();
     throw InternalError(concat("layernorm: a width of ", width, " that 8 does not divide"));
   }
   if (width <= 768) return fn.template operator()<Layout<1, 8, 3>>();
@@ -254,10 +254,6 @@ void with_layout(std::int64_t width, const Fn& fn) {
 }
 
 }  // namespace
-
-std::size_t layernorm_backward_workspace(const LayerNormBackward& a) {
-  return partial_sums_bytes(a.in.rows(), a.in.width(), 2);
-}
 
 void layernorm_forward(const LayerNormForward& a, Stream stream) {
   if (a.in.rows() == 0) return;

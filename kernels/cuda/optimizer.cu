@@ -16,8 +16,6 @@ constexpr int kWarps = kBlock / kWarp;
 
 // ---- norm ---------------------------------------------------------------------------------------
 
-constexpr std::int64_t kPiece = 64 * 1024;  // gradients of a block
-
 // In every thread, summed in one order.
 __device__ double block_sum(double x) {
   GPU_SHARED(double, sums, kWarps);
@@ -32,8 +30,8 @@ __device__ double block_sum(double x) {
 // In double, so a finite gradient can't overflow and small ones are not lost among many.
 __global__ void __launch_bounds__(kBlock)
     squares_kernel(double* sums, const float* gradients, std::int64_t count) {
-  const std::int64_t begin = std::int64_t{blockIdx.x} * kPiece;
-  const std::int64_t end = begin + kPiece < count ? begin + kPiece : count;
+  const std::int64_t begin = std::int64_t{blockIdx.x} * kNormPiece;
+  const std::int64_t end = begin + kNormPiece < count ? begin + kNormPiece : count;
   double sum = 0.0;
   for (std::int64_t i = begin + threadIdx.x * 4; i < end; i += kBlock * 4) {
     float x[4] = {};
@@ -50,17 +48,17 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 __global__ void __launch_bounds__(kBlock)
-    grad_state_kernel(float* state, const double* sums, std::int64_t count, float max_norm) {
+    grad_state_kernel(float* state, const double* sums, std::int64_t count, float max_norm,
+                      float loss_scale) {
   double sum = 0.0;
   for (std::int64_t i = threadIdx.x; i < count; i += kBlock) sum += sums[i];
   sum = block_sum(sum);
   if (threadIdx.x != 0) return;
-  const double norm = sqrt(sum);
+  const double norm = sqrt(sum) / double{loss_scale};
+  const double clip = max_norm > 0.0f && norm > double{max_norm} ? double{max_norm} / norm : 1.0;
   for (int i = 0; i < kGradStateCount; ++i) state[i] = 0.0f;
   state[kGradStateNorm] = static_cast<float>(norm);
-  state[kGradStateClip] = max_norm > 0.0f && norm > double{max_norm}
-                              ? static_cast<float>(double{max_norm} / norm)
-                              : 1.0f;
+  state[kGradStateClip] = static_cast<float>(clip / double{loss_scale});
   state[kGradStateFinite] = sum <= 1.7976931348623157e308 ? 1.0f : 0.0f;  // false for a NaN
 }
 
@@ -179,17 +177,13 @@ void launch(const AdamW& a, Stream stream) {
 
 }  // namespace
 
-std::size_t grad_norm_workspace(const GradNorm& a) {
-  return static_cast<std::size_t>((a.gradients.count() + kPiece - 1) / kPiece) * sizeof(double);
-}
-
 void grad_norm(const GradNorm& a, Stream stream) {
-  const std::int64_t pieces = (a.gradients.count() + kPiece - 1) / kPiece;
+  const std::int64_t pieces = norm_pieces(a);
   double* const sums = static_cast<double*>(a.workspace.data);
   gpu_launch({.grid = {static_cast<unsigned>(pieces)}, .block = {kBlock}, .stream = stream},
              squares_kernel, sums, a.gradients.as<float>(), a.gradients.count());
   gpu_launch({.grid = {1}, .block = {kBlock}, .stream = stream}, grad_state_kernel,
-             a.state.as<float>(), sums, pieces, a.max_norm);
+             a.state.as<float>(), sums, pieces, a.max_norm, a.loss_scale);
 }
 
 void adamw(const AdamW& a, Stream stream) {

@@ -57,14 +57,17 @@ void residual_forward(const ResidualForward& a, Stream stream) {
   dispatch_any_float(a.in.dtype, "residual_forward", [&]<class T>() {
     const Add<T> body{a.out.as<T>(), a.in.as<T>(), a.branch.as<T>(), a.dropout,
                       a.time * a.in.width()};
-    elementwise(a.in.count(), all_aligned(body.out, body.in, body.branch), stream, body);
+    const bool vector =
+        all_aligned(body.out, body.in, body.branch) && body.per_sample % kElements == 0;
+    elementwise(a.in.count(), vector, stream, body);
   });
 }
 
 void dropout_backward(const DropoutBackward& a, Stream stream) {
   dispatch_any_float(a.in.dtype, "dropout_backward", [&]<class T>() {
     const Drop<T> body{a.out.as<T>(), a.in.as<T>(), a.dropout, a.time * a.in.width()};
-    elementwise(a.in.count(), all_aligned(body.out, body.in), stream, body);
+    const bool vector = all_aligned(body.out, body.in) && body.per_sample % kElements == 0;
+    elementwise(a.in.count(), vector, stream, body);
   });
 }
 

@@ -71,10 +71,29 @@ void print_table(const std::vector<Candidate>& candidates, const Candidate& chos
   }
 }
 
+struct Target {
+  const KernelTable& kernels;
+  std::size_t budget_bytes;
+};
+
+// The device itself, or, where CUDA is asked for and not there, what is known of it without one.
+Target target_of(const RunConfig& config) {
+  try {
+    const std::unique_ptr<Backend> backend = open_backend(config.device);
+    return {backend->kernels(), resolve_budget(config.memory, backend->info())};
+  } catch (const DeviceError&) {
+    const bool known =
+        !config.memory.device.empty() || config.memory.limit.kind == MemoryLimit::Kind::kBytes;
+    if (!known) throw;
+    return {cuda_scratch(), resolve_budget(config.memory, {})};
+  }
+}
+
 void run(const PlanOptions& options) {
   const RunConfig config = load_config(options.config.file, options.config.overrides);
-  const KernelTable& kernels = choose_kernels(config.device);
-  const std::size_t budget = resolve_budget(config.memory, inspect_machine());
+  const Target target = target_of(config);
+  const KernelTable& kernels = target.kernels;
+  const std::size_t budget = target.budget_bytes;
 
   std::vector<Candidate> candidates;
   std::optional<Candidate> chosen;

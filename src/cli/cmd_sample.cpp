@@ -85,10 +85,11 @@ std::vector<std::int32_t> parse_tokens(const std::string& text, std::int64_t voc
 // A trained model and the scratch to ask it for the next token.
 class Sampler {
  public:
-  Sampler(const RunConfig& config, const std::string& checkpoint, std::size_t budget)
+  Sampler(const RunConfig& config, const std::string& checkpoint)
       : config_(config),
-        memory_(upstream_, budget),
-        exec_(choose_kernels(config.device), memory_),
+        backend_(open_backend(config.device)),
+        memory_(backend_->upstream(), resolve_budget(config.memory, backend_->info())),
+        exec_(backend_->kernels(), memory_, Compute::kRun, backend_->stream()),
         state_(exec_, config_.model, precision_of(config_), Purpose::kInference) {
     state_.load_weights(exec_, SafetensorsFile(checkpoint + "/model.safetensors"), false);
   }
@@ -116,7 +117,7 @@ class Sampler {
 
  private:
   RunConfig config_;
-  HostUpstream upstream_;
+  std::unique_ptr<Backend> backend_;
   CachingAllocator memory_;
   Exec exec_;
   ModelState state_;
@@ -146,7 +147,7 @@ void run(const SampleOptions& options) {
     prompt = parse_tokens(options.prompt, config.model.vocab_size);
   }
 
-  Sampler sampler(config, path, resolve_budget(config.memory, inspect_machine()));
+  Sampler sampler(config, path);
   for (std::int64_t sample = 0; sample < options.num_samples; ++sample) {
     std::vector<std::int32_t> tokens = prompt;
     const auto show = [&](std::int32_t token) {

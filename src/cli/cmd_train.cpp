@@ -47,8 +47,8 @@ void prepare_out_dir(const RunConfig& config) {
   }
 }
 
-void check_precision(const RunConfig& config) {
-  if (config.dtype == DType::kFloat16) {
+void check_precision(const RunConfig& config, const Backend& backend) {
+  if (!backend.computes(config.dtype)) {
     throw ConfigError("dtype",
                       "float16 needs a CUDA device; the CPU trains in float32 or bfloat16");
   }
@@ -56,9 +56,9 @@ void check_precision(const RunConfig& config) {
 
 void run(const ConfigOptions& options) {
   RunConfig config = load_config(options.file, options.overrides);
-  const KernelTable& kernels = choose_kernels(config.device);
-  check_precision(config);
-  const std::size_t budget = resolve_budget(config.memory, inspect_machine());
+  const std::unique_ptr<Backend> backend = open_backend(config.device);
+  check_precision(config, *backend);
+  const std::size_t budget = resolve_budget(config.memory, backend->info());
 
   const TokenSource train(config.data.train, config.data.format, config.model.vocab_size);
   const TokenSource val(config.data.val, config.data.format, config.model.vocab_size);
@@ -78,14 +78,14 @@ void run(const ConfigOptions& options) {
   ObserverList observers({&metrics, &progress});
   fmt::print("data:  {} training tokens, {} validation tokens\n", train.token_count(),
              val.token_count());
-  const double peak_flops = measure_matmul_flops_per_second(kernels, config.dtype);
+  const double peak_flops = measure_matmul_flops_per_second(*backend, config.dtype);
 
-  HostUpstream upstream;
-  CachingAllocator memory(upstream, budget);
+  CachingAllocator memory(backend->upstream(), budget, config.memory.segments);
   std::optional<MemoryTrace> trace;
   if (!config.memory.trace.empty()) trace.emplace(memory, config.memory.trace);
+  fmt::print("{}", device_memory_lines(*backend, 0));
   catch_signals();
-  Trainer trainer({.kernels = kernels,
+  Trainer trainer({.kernels = backend->kernels(),
                    .memory = memory,
                    .config = config,
                    .config_yaml = dump_config(config),
@@ -94,8 +94,10 @@ void run(const ConfigOptions& options) {
                    .val_data = val_data,
                    .observer = observers,
                    .interrupted = [] { return signal_seen != 0; },
-                   .peak_flops_per_second = peak_flops});
+                   .peak_flops_per_second = peak_flops,
+                   .stream = backend->stream()});
   trainer.run();
+  fmt::print("{}", device_memory_lines(*backend, memory.stats().reserved_bytes));
 }
 
 }  // namespace

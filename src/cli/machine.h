@@ -1,31 +1,29 @@
-// What this machine has: processor, memory, and what of it is free to use.
+// From what the settings ask for to what this machine has: a backend, a budget, a ceiling of speed.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <string>
 
+#include "gpt2train/ops/backend.h"
 #include "gpt2train/train/run_config.h"
-#include "kernels/table.h"
 
 namespace gpt2train {
 
-struct Machine {
-  std::string processor;
-  int threads = 1;              // that a run will use
-  std::size_t total_bytes = 0;  // memory, or the control group's limit where that is lower
-  std::size_t available_bytes = 0;
-};
-Machine inspect_machine();
-
 // Bytes a run may reserve: memory.limit, a fraction of the (simulated) device, or for auto what is
-// available less a twentieth for what the ledger cannot see. Throws ConfigError for a device that
-// is not in the catalogue.
-std::size_t resolve_budget(const MemoryConfig& config, const Machine& machine);
+// available less what the ledger cannot see. Throws ConfigError for a device that is not in the
+// catalogue.
+std::size_t resolve_budget(const MemoryConfig& config, const DeviceInfo& device);
 
-// The backend that `device` asks for. Throws DeviceError when it is not there.
-const KernelTable& choose_kernels(DeviceChoice device);
+// auto is CUDA where it can be opened, and the CPU otherwise. Throws DeviceError.
+std::unique_ptr<Backend> open_backend(DeviceChoice device);
 
-// Rate of a square fp32 or bf16 matrix product here: the ceiling that MFU is a share of.
-double measure_matmul_flops_per_second(const KernelTable& kernels, DType dtype);
+// Lines about who has memory on the device: other processes, and this one, whose part beyond
+// `reserved_bytes` (what the ledger holds now) is the driver's context and libraries. Empty where
+// nobody tells.
+std::string device_memory_lines(const Backend& backend, std::size_t reserved_bytes);
+
+// Rate of a square matrix product here: the ceiling that MFU is a share of.
+double measure_matmul_flops_per_second(Backend& backend, DType dtype);
 
 }  // namespace gpt2train

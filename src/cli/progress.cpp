@@ -84,8 +84,9 @@ void Progress::on_step(const StepEvent& event) {
   tokens_per_second_ = keep * tokens_per_second_ + (1.0 - keep) * event.tokens_per_second;
   memory_bytes_ = event.peak_bytes;
   if (event.skipped) {
-    line(fmt::format("iter {}: a gradient is not finite (loss {:.4f}); update skipped", event.step,
-                     event.loss));
+    line(fmt::format(
+        "iter {}: a gradient is not finite (loss {:.4f}{}); update skipped", event.step, event.loss,
+        event.loss_scale == 1.0 ? "" : fmt::format(", loss scale {:g}", event.loss_scale)));
   }
   if (event.step % config_.training.log_interval != 0) return;
   std::string text = fmt::format("iter {}: loss {:.4f}, time {:.2f}ms, {:.0f} tok/s", event.step,

@@ -56,6 +56,11 @@ struct Words<PlanMode> {
   static constexpr std::array list{Word{"auto", PlanMode::kAuto}, Word{"off", PlanMode::kOff}};
 };
 template <>
+struct Words<Segments> {
+  static constexpr std::array list{Word{"fixed", Segments::kFixed},
+                                   Word{"expandable", Segments::kExpandable}};
+};
+template <>
 struct Words<Logits> {
   static constexpr std::array list{Word{"chunked", Logits::kChunked}, Word{"full", Logits::kFull}};
 };

@@ -1,13 +1,10 @@
-// The blocks of a segment are a list in address order; free ones also stand in a list sorted by
-// (size, position), so best fit is one search and reads no address.
 #include "gpt2train/memory/allocator.h"
 
 #include <algorithm>
-#include <deque>
-#include <list>
 #include <utility>
 
 #include "gpt2train/core/units.h"
+#include "src/memory/blocks.h"
 
 #if __has_include(<sanitizer/asan_interface.h>)
 #include <sanitizer/asan_interface.h>
@@ -23,7 +20,8 @@ constexpr std::size_t kSmallRequest = kMiB;  // up to here from small segments
 constexpr std::size_t kSmallSegment = 2 * kMiB;
 constexpr std::size_t kMediumRequest = 10 * kMiB;  // up to here from medium segments
 constexpr std::size_t kMediumSegment = 20 * kMiB;
-constexpr std::size_t kLargeStep = 2 * kMiB;  // larger segments are multiples of this
+constexpr std::size_t kLargeStep = 2 * kMiB;         // larger segments are multiples of this
+constexpr std::size_t kMostAddresses = 1024 * kGiB;  // of an expandable segment
 
 // Saturates, so that an absurd request is refused and does not wrap to a small one.
 constexpr std::size_t round_up(std::size_t bytes, std::size_t step) {
@@ -88,144 +86,22 @@ const char* name_of(Phase phase) {
   return kNames[index_of(phase)];
 }
 
-struct CachingAllocator::Block {
-  Segment* segment = nullptr;
-  Block* previous = nullptr;  // in the segment; nullptr at its ends
-  Block* next = nullptr;
-  char* address = nullptr;
-  std::uint64_t position = 0;  // as in MemoryEvent
-  std::size_t bytes = 0;
-  bool free = true;
-  Tag tag = Tag::kWorkspace;
-  std::string tensor = {};
-};
-
-struct CachingAllocator::Segment {
-  char* base = nullptr;
-  std::size_t bytes = 0;
-  bool small = false;
-  Block* first = nullptr;
-};
-
-struct CachingAllocator::State {
-  // A sorted array: a run has tens of free blocks, and moving them costs less than a tree's nodes.
-  class FreeList {
-   public:
-    void insert(Block* block) {
-      const Entry entry{block->bytes, block->position, block};
-      entries_.insert(lower_bound(entry), entry);
-    }
-    void erase(const Block* block) {
-      entries_.erase(lower_bound({block->bytes, block->position, nullptr}));
-    }
-    // The best fit, out of the list; nullptr where none is large enough.
-    Block* take(std::size_t bytes) {
-      const auto it = lower_bound({bytes, 0, nullptr});
-      if (it == entries_.end()) return nullptr;
-      Block* block = it->block;
-      entries_.erase(it);
-      return block;
-    }
-    std::size_t largest_bytes() const { return entries_.empty() ? 0 : entries_.back().bytes; }
-
-   private:
-    struct Entry {
-      std::size_t bytes = 0;
-      std::uint64_t position = 0;
-      Block* block = nullptr;
-    };
-    std::vector<Entry>::iterator lower_bound(const Entry& entry) {
-      return std::lower_bound(
-          entries_.begin(), entries_.end(), entry, [](const Entry& a, const Entry& b) {
-            return a.bytes != b.bytes ? a.bytes < b.bytes : a.position < b.position;
-          });
-    }
-    std::vector<Entry> entries_;
-  };
-
-  // Live blocks by address: open addressing, at most half full.
-  class AddressTable {
-   public:
-    std::size_t size() const { return size_; }
-    void insert(Block* block) {
-      if (2 * ++size_ > slots_.size()) grow();
-      put(block);
-    }
-    // The block at `address`, out of the table; nullptr for a stranger.
-    Block* take(const void* address) {
-      std::size_t hole = home(address);
-      while (slots_[hole] != nullptr && slots_[hole]->address != address) hole = after(hole);
-      Block* const found = slots_[hole];
-      if (found == nullptr) return nullptr;
-      // Later entries of the run move up into the hole, unless that is before their home.
-      for (std::size_t at = after(hole); slots_[at] != nullptr; at = after(at)) {
-        const std::size_t wanted = home(slots_[at]->address);
-        if (((at - wanted) & mask()) < ((at - hole) & mask())) continue;
-        slots_[hole] = slots_[at];
-        hole = at;
-      }
-      slots_[hole] = nullptr;
-      --size_;
-      return found;
-    }
-
-   private:
-    std::size_t mask() const { return slots_.size() - 1; }
-    std::size_t after(std::size_t slot) const { return (slot + 1) & mask(); }
-    std::size_t home(const void* address) const {
-      const auto unit = reinterpret_cast<std::uintptr_t>(address) / kAlignment;
-      return (unit * 0x9E3779B97F4A7C15u >> 32) & mask();
-    }
-    void put(Block* block) {
-      std::size_t slot = home(block->address);
-      while (slots_[slot] != nullptr) slot = after(slot);
-      slots_[slot] = block;
-    }
-    void grow() {
-      const std::vector<Block*> before =
-          std::exchange(slots_, std::vector<Block*>(2 * slots_.size()));
-      for (Block* block : before) {
-        if (block != nullptr) put(block);
-      }
-    }
-    std::vector<Block*> slots_ = std::vector<Block*>(256);
-    std::size_t size_ = 0;
-  };
-
-  FreeList& free_list(bool small) { return small ? free_small : free_large; }
-
-  Block* new_block() {
-    if (spare == nullptr) return &blocks.emplace_back();
-    Block* block = spare;
-    spare = block->next;
-    return block;
-  }
-  void recycle(Block* block) {
-    block->next = spare;
-    spare = block;
-  }
-  // Takes the block after `block` in the segment into it.
-  void absorb_next(Block* block) {
-    Block* next = block->next;
-    block->bytes += next->bytes;
-    block->next = next->next;
-    if (block->next != nullptr) block->next->previous = block;
-    recycle(next);
-  }
-
-  std::list<Segment> segments;  // oldest first
-  std::uint64_t next_position = 0;
-  FreeList free_small, free_large;
-  AddressTable live;
-  std::deque<Block> blocks;  // all that ever were; those of no segment are on the spare list
-  Block* spare = nullptr;
-};
-
-CachingAllocator::CachingAllocator(Upstream& upstream, std::size_t budget_bytes)
-    : upstream_(upstream), budget_bytes_(budget_bytes), state_(std::make_unique<State>()) {}
+CachingAllocator::CachingAllocator(Upstream& upstream, std::size_t budget_bytes, Segments segments)
+    : upstream_(upstream),
+      budget_bytes_(budget_bytes),
+      segments_(segments),
+      state_(std::make_unique<State>()) {}
 
 CachingAllocator::~CachingAllocator() {
-  for (const Segment& segment : state_->segments) give_back(upstream_, segment.base, segment.bytes);
+  for (const Segment& segment : state_->segments) {
+    if (segment.address_bytes == 0) {
+      give_back(upstream_, segment.base, segment.bytes);
+    } else {
+      allow_access(upstream_, segment.base, segment.bytes);
+      upstream_.decommit(segment.base, segment.bytes);
+      upstream_.unreserve(segment.base, segment.address_bytes);
+    }
+  }
 }
 
 void* CachingAllocator::allocate(std::size_t bytes, const BlockLabel& label) {
@@ -270,6 +146,11 @@ void CachingAllocator::deallocate(void* pointer) noexcept {
 std::size_t CachingAllocator::release_cached() noexcept {
   std::size_t released = 0;
   for (auto segment = state_->segments.begin(); segment != state_->segments.end();) {
+    if (segment->address_bytes > 0) {
+      released += trim(*segment);
+      ++segment;
+      continue;
+    }
     Block* block = segment->first;
     if (!block->free || block->bytes != segment->bytes) {
       ++segment;
@@ -290,14 +171,18 @@ std::size_t CachingAllocator::release_cached() noexcept {
 CachingAllocator::Block* CachingAllocator::find_room(std::size_t bytes) {
   const bool small = is_small(bytes);
   const std::size_t slab_bytes = segment_bytes_for(bytes);
+  const bool expandable = segments_ == Segments::kExpandable;
   const bool device_full = fail_countdown_ > 0 && --fail_countdown_ == 0;
   if (!device_full) {
     if (Block* block = state_->free_list(small).take(bytes)) return block;
-    if (Block* block = take_segment(slab_bytes, small)) return block;
+    if (Block* block = expandable ? grow(bytes, small) : take_segment(slab_bytes, small)) {
+      return block;
+    }
   }
   const bool released = release_cached() > 0;
   if (released) ++stats_.cache_releases;
   if (device_full) return nullptr;
+  if (expandable) return released ? grow(bytes, small) : nullptr;
   if (released) {
     if (Block* block = take_segment(slab_bytes, small)) return block;
   }
@@ -308,24 +193,102 @@ CachingAllocator::Block* CachingAllocator::find_room(std::size_t bytes) {
 
 // A new segment as one block in no list, or nullptr where budget or device have no room.
 CachingAllocator::Block* CachingAllocator::take_segment(std::size_t segment_bytes, bool small) {
-  if (segment_bytes > budget_bytes_ || stats_.reserved_bytes > budget_bytes_ - segment_bytes) {
-    return nullptr;
-  }
+  if (!within_budget(segment_bytes)) return nullptr;
   auto* base = static_cast<char*>(upstream_.try_allocate(segment_bytes));
   if (base == nullptr) return nullptr;
   forbid_access(upstream_, base, segment_bytes);
   Block* block = state_->new_block();
-  state_->segments.push_back(
-      {.base = base, .bytes = segment_bytes, .small = small, .first = block});
+  state_->segments.push_back({.base = base,
+                              .bytes = segment_bytes,
+                              .position = state_->next_position,
+                              .small = small,
+                              .first = block,
+                              .last = block});
+  state_->next_position += segment_bytes;
   block->segment = &state_->segments.back();
   block->previous = block->next = nullptr;
   block->address = base;
-  block->position = std::exchange(state_->next_position, state_->next_position + segment_bytes);
+  block->position = block->segment->position;
   block->bytes = segment_bytes;
-  ++segment_generation_;
-  stats_.reserved_bytes += segment_bytes;
-  stats_.peak_reserved_bytes = std::max(stats_.peak_reserved_bytes, stats_.reserved_bytes);
+  reserve_more(segment_bytes);
   return block;
+}
+
+// The free end of an expandable segment, made as large as the request; in no list. nullptr where
+// budget or device have no room.
+CachingAllocator::Block* CachingAllocator::grow(std::size_t bytes, bool small) {
+  Segment*& segment = state_->expandable[small ? 0 : 1];
+  if (segment == nullptr) {
+    const std::size_t range = round_up(std::min(budget_bytes_, kMostAddresses), kLargeStep);
+    auto* base = static_cast<char*>(upstream_.reserve(range));
+    if (base == nullptr) {
+      throw DeviceError("the device has no expandable segments; set memory.segments: fixed");
+    }
+    state_->segments.push_back(
+        {.base = base, .address_bytes = range, .position = state_->next_position, .small = small});
+    state_->next_position += range;
+    segment = &state_->segments.back();
+  }
+  Block* end = segment->last;
+  const bool end_is_free = end != nullptr && end->free;
+  const std::size_t more = round_up(bytes - (end_is_free ? end->bytes : 0), kLargeStep);
+  char* const from = segment->base + segment->bytes;
+  if (!within_budget(more) || more > segment->address_bytes - segment->bytes ||
+      !upstream_.commit(from, more)) {
+    return nullptr;
+  }
+  forbid_access(upstream_, from, more);
+  if (end_is_free) {
+    state_->free_list(small).erase(end);
+    end->bytes += more;
+  } else {
+    Block* block = state_->new_block();
+    block->segment = segment;
+    block->previous = end;
+    block->next = nullptr;
+    block->address = from;
+    block->position = segment->position + segment->bytes;
+    block->bytes = more;
+    (end != nullptr ? end->next : segment->first) = block;
+    segment->last = end = block;
+  }
+  segment->bytes += more;
+  reserve_more(more);
+  return end;
+}
+
+// Gives the whole steps of a free end back; returns their bytes.
+std::size_t CachingAllocator::trim(Segment& segment) {
+  Block* end = segment.last;
+  if (end == nullptr || !end->free) return 0;
+  const auto begin = static_cast<std::size_t>(end->address - segment.base);
+  const std::size_t kept = round_up(begin, kLargeStep);
+  const std::size_t released = segment.bytes - std::min(kept, segment.bytes);
+  if (released == 0) return 0;
+  State::FreeList& list = state_->free_list(segment.small);
+  list.erase(end);
+  end->bytes -= released;
+  if (end->bytes > 0) {
+    list.insert(end);
+  } else {
+    segment.last = end->previous;
+    (segment.last != nullptr ? segment.last->next : segment.first) = nullptr;
+    state_->recycle(end);
+  }
+  segment.bytes = kept;
+  allow_access(upstream_, segment.base + kept, released);
+  upstream_.decommit(segment.base + kept, released);
+  return released;
+}
+
+bool CachingAllocator::within_budget(std::size_t more_bytes) const {
+  return more_bytes <= budget_bytes_ && stats_.reserved_bytes <= budget_bytes_ - more_bytes;
+}
+
+void CachingAllocator::reserve_more(std::size_t bytes) {
+  ++segment_generation_;
+  stats_.reserved_bytes += bytes;
+  stats_.peak_reserved_bytes = std::max(stats_.peak_reserved_bytes, stats_.reserved_bytes);
 }
 
 // Makes what the request leaves over a free block of its own, where that is worth it.
@@ -341,7 +304,7 @@ void CachingAllocator::split(Block* block, std::size_t bytes) {
   tail->position = block->position + bytes;
   tail->bytes = rest;
   tail->free = true;
-  if (tail->next != nullptr) tail->next->previous = tail;
+  (tail->next != nullptr ? tail->next->previous : block->segment->last) = tail;
   block->next = tail;
   block->bytes = bytes;
   state_->free_list(small).insert(tail);

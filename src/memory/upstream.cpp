@@ -21,14 +21,12 @@ std::size_t whole_pages(std::size_t bytes) {
   return (bytes + kHugePage - 1) / kHugePage * kHugePage;
 }
 
-}  // namespace
-
 // Maps a huge page more than asked for, then gives back what lies outside the aligned part.
-void* HostUpstream::try_allocate(std::size_t bytes) {
+void* map_aligned(std::size_t bytes, int protection, int flags) {
   if (bytes > kAddressSpace) return nullptr;
   const std::size_t kept = whole_pages(bytes);
   void* mapped =
-      mmap(nullptr, kept + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      mmap(nullptr, kept + kHugePage, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
   if (mapped == MAP_FAILED) {
     if (errno == ENOMEM) return nullptr;
     throw DeviceError(concat("mapping ", human_bytes(bytes), " failed: ", std::strerror(errno)));
@@ -42,8 +40,31 @@ void* HostUpstream::try_allocate(std::size_t bytes) {
   return begin + lead;
 }
 
+}  // namespace
+
+void* HostUpstream::try_allocate(std::size_t bytes) {
+  return map_aligned(bytes, PROT_READ | PROT_WRITE, 0);
+}
+
 void HostUpstream::deallocate(void* pointer, std::size_t bytes) noexcept {
   munmap(pointer, whole_pages(bytes));
+}
+
+void* HostUpstream::reserve(std::size_t bytes) {
+  return map_aligned(bytes, PROT_NONE, MAP_NORESERVE);
+}
+
+void HostUpstream::unreserve(void* range, std::size_t bytes) noexcept {
+  munmap(range, whole_pages(bytes));
+}
+
+bool HostUpstream::commit(void* at, std::size_t bytes) {
+  return mprotect(at, bytes, PROT_READ | PROT_WRITE) == 0;
+}
+
+void HostUpstream::decommit(void* at, std::size_t bytes) noexcept {
+  madvise(at, bytes, MADV_DONTNEED);
+  mprotect(at, bytes, PROT_NONE);
 }
 
 void* DryRunUpstream::try_allocate(std::size_t bytes) {
@@ -54,5 +75,17 @@ void* DryRunUpstream::try_allocate(std::size_t bytes) {
 }
 
 void DryRunUpstream::deallocate(void*, std::size_t) noexcept {}
+
+void* DryRunUpstream::reserve(std::size_t bytes) {
+  return try_allocate(bytes);
+}
+
+void DryRunUpstream::unreserve(void*, std::size_t) noexcept {}
+
+bool DryRunUpstream::commit(void*, std::size_t) {
+  return true;
+}
+
+void DryRunUpstream::decommit(void*, std::size_t) noexcept {}
 
 }  // namespace gpt2train

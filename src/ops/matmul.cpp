@@ -18,6 +18,7 @@ void matmul(const Exec& exec, Matmul args) {
   GPT2_CHECK(!args.bias.present() ||
                  (args.bias.count() == n && args.bias.dtype == args.a.dtype && !args.accumulate),
              "matmul: bias ", args.bias.shape, " for ", n, " columns");
+  args.tf32 = exec.tf32();
   const Buffer scratch =
       take_workspace(exec, exec.kernels().matmul_workspace, args, "matmul_scratch");
   if (exec.dry_run()) return;

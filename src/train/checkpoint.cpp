@@ -166,14 +166,17 @@ double double_from(const std::string& text) {
 }
 
 std::string state_text(const TrainState& state) {
-  const Json json = {{"iteration", state.iteration},
-                     {"updates", state.updates},
-                     {"next_sample", state.next_sample},
-                     {"seed", state.seed},
-                     {"best_val_loss", double_text(state.best_val_loss)},
-                     {"micro_batch", state.micro_batch},
-                     {"accumulation", state.accumulation},
-                     {"recompute", state.recompute}};
+  Json json = {{"iteration", state.iteration},
+               {"updates", state.updates},
+               {"next_sample", state.next_sample},
+               {"seed", state.seed},
+               {"best_val_loss", double_text(state.best_val_loss)},
+               {"micro_batch", state.micro_batch},
+               {"accumulation", state.accumulation},
+               {"recompute", state.recompute}};
+  if (state.loss_scale) {
+    json["loss_scale"] = {{"factor", state.loss_scale->factor}, {"good", state.loss_scale->good}};
+  }
   return json.dump(2) + '\n';
 }
 
@@ -239,7 +242,20 @@ std::optional<std::string> file_problem(const std::string& directory, const std:
   return std::nullopt;
 }
 
-void write_files(const std::string& directory, const std::vector<FileToWrite>& files) {
+// Piece by piece, so that host memory stays small.
+void write_tensor(FileWriter& writer, const TensorToStore& tensor,
+                  const CheckpointContents& contents) {
+  if (!contents.download) return writer.write(tensor.bytes);
+  std::vector<std::byte> piece(std::min(std::size_t{16 * kMiB}, tensor.bytes.size()));
+  for (std::size_t first = 0; first < tensor.bytes.size(); first += piece.size()) {
+    piece.resize(std::min(piece.size(), tensor.bytes.size() - first));
+    contents.download(piece.data(), tensor.bytes.data() + first, piece.size());
+    writer.write(piece);
+  }
+}
+
+void write_files(const std::string& directory, const CheckpointContents& contents) {
+  const std::vector<FileToWrite> files = files_of(contents);
   std::uint64_t needed = 0;
   for (const FileToWrite& file : files) needed += file.bytes();
   struct statvfs disk {};
@@ -251,7 +267,7 @@ void write_files(const std::string& directory, const std::vector<FileToWrite>& f
   for (const FileToWrite& file : files) {
     FileWriter writer(concat(directory, '/', file.name), space);
     writer.write(file.start);
-    for (const TensorToStore& tensor : file.tensors) writer.write(tensor.bytes);
+    for (const TensorToStore& tensor : file.tensors) write_tensor(writer, tensor, contents);
     sums.emplace_back(file.name, writer.finish());
   }
   FileWriter manifest(concat(directory, '/', kManifest), space);
@@ -270,7 +286,7 @@ std::string write_checkpoint(const std::string& out_dir, const CheckpointContent
 
   const std::string path = concat(out_dir, '/', directory_name(iteration));
   UnfinishedDirectory unfinished(path + kUnfinished);
-  write_files(unfinished.path(), files_of(contents));
+  write_files(unfinished.path(), contents);
   std::error_code ignored;
   if (fs::exists(path, ignored)) {  // this iteration ran before, until a crash
     unfinished.publish(path + kReplacement);
@@ -348,10 +364,15 @@ TrainState read_train_state(const std::string& path) {
   if (auto problem = read_text(file, text)) throw CheckpointError(file, *problem);
   try {
     const Json json = Json::parse(text);
+    std::optional<LossScale> loss_scale;
+    if (const auto found = json.find("loss_scale"); found != json.end()) {
+      loss_scale = LossScale{.factor = found->at("factor"), .good = found->at("good")};
+    }
     return {.iteration = json.at("iteration"),
             .updates = json.at("updates"),
             .next_sample = json.at("next_sample"),
             .seed = json.at("seed"),
+            .loss_scale = loss_scale,
             .best_val_loss = double_from(json.at("best_val_loss")),
             .micro_batch = json.at("micro_batch"),
             .accumulation = json.at("accumulation"),

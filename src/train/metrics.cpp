@@ -53,6 +53,7 @@ void MetricsFile::on_step(const StepEvent& event) {
                {"allocated_bytes", event.allocated_bytes},
                {"peak_bytes", event.peak_bytes}};
   if (event.skipped) json["skipped"] = true;
+  if (event.loss_scale != 1.0) json["loss_scale"] = event.loss_scale;
   write(json.dump());
 }
 

@@ -84,7 +84,7 @@ std::vector<Plan> candidate_plans(const RunConfig& config) {
 Prediction predict(const KernelTable& kernels, const RunConfig& config, const Plan& plan,
                    std::size_t budget_bytes, std::int64_t first_iteration) {
   DryRunUpstream upstream;
-  CachingAllocator memory(upstream, budget_bytes);
+  CachingAllocator memory(upstream, budget_bytes, config.memory.segments);
   const Exec exec(kernels, memory, Compute::kDryRun);
   Prediction prediction;
   try {

@@ -5,11 +5,11 @@
 namespace gpt2train {
 
 SinglePass::SinglePass(const KernelTable& kernels, Upstream& upstream, const ModelConfig& config,
-                       DType dtype)
+                       DType dtype, Stream stream)
     : config_(config),
       precision_{.compute = dtype},
       memory_(upstream, CachingAllocator::kNoBudget),
-      exec_(kernels, memory_),
+      exec_(kernels, memory_, Compute::kRun, stream),
       state_(exec_, config_, precision_, Purpose::kTraining) {}
 
 void SinglePass::set_dropout(double rate, std::uint64_t dropout_seed) {

@@ -9,7 +9,7 @@ namespace {
 
 void run_micro_batch(const Exec& exec, const RunConfig& config, const Plan& plan,
                      const ModelState& state, const Loader* loader, std::uint64_t first_sample,
-                     bool accumulate, Batch& host) {
+                     float loss_scale, bool accumulate, Batch& host) {
   const std::int64_t B = plan.micro_batch, T = config.model.block_size;
   const StagedBatch batch = stage(exec, B, T, loader, first_sample, host);
   const Tensor losses(exec.memory(), Tag::kActivations, "losses", DType::kFloat32, {B * T});
@@ -24,7 +24,7 @@ void run_micro_batch(const Exec& exec, const RunConfig& config, const Plan& plan
                   .recompute = plan.recompute};
   const float scale = 1.0f / static_cast<float>(config.training.effective_batch() * T);
   forward_backward(pass, head_mode_of(config), state.weights(), state.gradients(), batch.inputs,
-                   batch.targets, losses, scale, accumulate);
+                   batch.targets, losses, scale * loss_scale, accumulate);
   ops::loss_sum(
       exec,
       {.cell = state.loss_cell(), .losses = losses, .scale = scale, .accumulate = accumulate});
@@ -34,7 +34,8 @@ void update_weights(const Exec& exec, const OptimizerConfig& config, const Model
                     const StepPosition& position) {
   ops::grad_norm(exec, {.state = state.grad_state(),
                         .gradients = state.flat_gradients(),
-                        .max_norm = static_cast<float>(config.grad_clip)});
+                        .max_norm = static_cast<float>(config.grad_clip),
+                        .loss_scale = position.loss_scale});
   ops::adamw(exec, {.weights = state.flat_weights(),
                     .masters = state.flat_masters(),
                     .gradients = state.flat_gradients(),
@@ -86,7 +87,7 @@ std::optional<StepResult> train_step(const Exec& exec, const RunConfig& config, 
     const std::uint64_t generation = memory.segment_generation();
     run_micro_batch(exec, config, plan, state, loader,
                     position.first_sample + static_cast<std::uint64_t>(micro * plan.micro_batch),
-                    micro > 0, host);
+                    position.loss_scale, micro > 0, host);
     // A repeated micro-batch that moved no segment starts the next one where it started itself.
     if (exec.dry_run() && micro > 0 && memory.segment_generation() == generation) break;
   }

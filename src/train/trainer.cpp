@@ -30,10 +30,15 @@ Trainer::Trainer(const TrainerSetup& setup)
     : setup_(setup),
       config_(setup.config),
       memory_(setup.memory),
-      exec_(setup.kernels, setup.memory) {
+      exec_(setup.kernels, setup.memory, Compute::kRun, setup.stream, setup.config.tf32) {
   position_.seed = config_.seed;
   plan_ = configured_plan(config_);
   if (config_.init_from == "resume") resume();
+  if (config_.dtype != DType::kFloat16) {
+    position_.loss_scale.reset();
+  } else if (!position_.loss_scale) {  // a fresh start, or a checkpoint of another type
+    position_.loss_scale.emplace();
+  }
   choose_initial_plan();
   try {
     state_ = std::make_unique<ModelState>(exec_, config_.model, precision_of(config_),
@@ -157,12 +162,14 @@ std::optional<StepResult> Trainer::step() {
   return with_recovery([&] {
     const StepPosition at{.iteration = position_.iteration,
                           .updates = position_.updates,
-                          .first_sample = position_.next_sample};
+                          .first_sample = position_.next_sample,
+                          .loss_scale = loss_scale()};
     std::optional<StepResult> result =
         train_step(exec_, config_, plan_, *state_, &setup_.train_data, at, progress("step"));
     if (result) {
       ++position_.iteration;
       position_.updates += result->finite ? 1 : 0;
+      if (position_.loss_scale) position_.loss_scale->update(result->finite);
       position_.next_sample += static_cast<std::uint64_t>(config_.training.effective_batch());
     }
     return result;
@@ -191,11 +198,15 @@ void Trainer::save() {
   position_.micro_batch = plan_.micro_batch;
   position_.accumulation = plan_.accumulation;
   position_.recompute = name_of(plan_.recompute);
+  const auto download = [this](void* to, const void* from, std::size_t bytes) {
+    exec_.kernels().download(to, from, bytes, exec_.stream());
+  };
   const std::string path = write_checkpoint(config_.out_dir,
                                             {.state = position_,
                                              .config_yaml = setup_.config_yaml,
                                              .weights = state_->checkpoint_weights(),
-                                             .optimizer = state_->checkpoint_optimizer()},
+                                             .optimizer = state_->checkpoint_optimizer(),
+                                             .download = download},
                                             config_.checkpoint.keep_checkpoints);
   saved_iteration_ = position_.iteration;
   setup_.observer.on_checkpoint(
@@ -238,6 +249,7 @@ void Trainer::run() {
 
     const Timer timer;
     const double rate = learning_rate(config_.optimizer, iteration);
+    const float scale = loss_scale();
     const std::optional<StepResult> result = step();
     stopped = !result.has_value() || interrupted();
     if (!result) break;
@@ -250,6 +262,7 @@ void Trainer::run() {
          .learning_rate = rate,
          .grad_norm = result->norm,
          .skipped = !result->finite,
+         .loss_scale = scale,
          .step_seconds = seconds,
          .tokens_per_second = per_second,
          .mfu = setup_.peak_flops_per_second > 0.0 ? flops / setup_.peak_flops_per_second : 0.0,

@@ -83,6 +83,9 @@ class Randomizer {
   }
   void pick(PlanMode& value, const Range&) { value = one_of({PlanMode::kAuto, PlanMode::kOff}); }
   void pick(Logits& value, const Range&) { value = one_of({Logits::kChunked, Logits::kFull}); }
+  void pick(Segments& value, const Range&) {
+    value = one_of({Segments::kFixed, Segments::kExpandable});
+  }
   void pick(std::optional<Recompute>& value, const Range&) {
     value.reset();
     if (const std::int64_t level = below(5); level < 4) value = kRecomputeLevels[level];
@@ -113,7 +116,7 @@ TEST(DumpConfig, WritesSectionsInTheOrderOfTheList) {
   const std::string yaml = dump_config(RunConfig{});
   EXPECT_TRUE(
       yaml.starts_with("out_dir: \"out\"\ninit_from: \"scratch\"\nseed: 1337\ndevice: auto\n"
-                       "dtype: bfloat16\nmodel:\n  n_layer: 12\n"));
+                       "dtype: bfloat16\ntf32: false\nmodel:\n  n_layer: 12\n"));
   EXPECT_TRUE(
       yaml.ends_with("  trace: \"\"\n  recompute: auto\n  logits: chunked\n"
                      "  logits_rows: 1024\n"));

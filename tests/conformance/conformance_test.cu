@@ -9,6 +9,7 @@
 #include <limits>
 #include <random>
 
+#include "kernels/cuda/gpu.h"
 #include "tests/support/device_array.h"
 
 namespace gpt2train::test {

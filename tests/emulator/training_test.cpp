@@ -1,43 +1,45 @@
-// The whole trainer on the emulated CUDA kernels, with the CPU's matrix products in cuBLASLt's
-// place: the seams between model, ops, allocator and kernels, and the planner's promise.
+// The whole CUDA backend without a GPU: its kernels in the emulator, stand-ins for cuBLASLt and the
+// runtime, and the trainer on top, as on a device.
+#include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "gpt2train/train/single_pass.h"
-#include "kernels/cuda/cuda_kernels.h"
 #include "tests/support/tiny_run.h"
+
+extern "C" gpt2train::Backend* gpt2train_make_cuda_backend();
 
 namespace gpt2train::test {
 namespace {
 
-KernelTable emulated_kernels() {
-  const KernelTable& cpu = cpu_kernels();
-  KernelTable table = cuda::own_kernels();
-  table.name = "emulated cuda";
-  table.matmul = cpu.matmul;
-  table.matmul_workspace = cpu.matmul_workspace;
-  table.upload = cpu.upload;
-  table.download = cpu.download;
-  return table;
+using Device = std::unique_ptr<Backend>;
+
+Device emulated_gpu() {
+  return Device(gpt2train_make_cuda_backend());
 }
 
 struct Curve {
-  std::vector<double> losses = {}, norms = {};
+  std::vector<double> losses = {}, norms = {}, loss_scales = {};
   std::vector<float> weights = {};
   EndEvent end = {};
+  std::vector<OutOfMemoryEvent> recoveries = {};
+  int skipped = 0;
 };
 
-Curve train(const RunConfig& config, const KernelTable& kernels,
+Curve train(const RunConfig& config, Device device,
             std::size_t budget = CachingAllocator::kNoBudget) {
-  TinyRun run(config, budget);
-  run.kernels = kernels;
+  TinyRun run(config, budget, 4000, std::move(device));
   Trainer trainer(run.setup());
   trainer.run();
-  Curve curve{.weights = weights_of(trainer.state()), .end = run.recorder.end.value()};
+  Curve curve{.weights = weights_of(trainer.state()),  // a stand-in's memory is the host's
+              .end = run.recorder.end.value(),
+              .recoveries = run.recorder.out_of_memory};
   for (const StepEvent& step : run.recorder.steps) {
     curve.losses.push_back(step.loss);
     curve.norms.push_back(step.grad_norm);
+    curve.loss_scales.push_back(step.loss_scale);
+    curve.skipped += step.skipped ? 1 : 0;
   }
   return curve;
 }
@@ -58,12 +60,14 @@ class EmulatedTraining : public testing::TestWithParam<DType> {
   }
 };
 INSTANTIATE_TEST_SUITE_P(Dtypes, EmulatedTraining,
-                         testing::Values(DType::kFloat32, DType::kBFloat16),
+                         testing::Values(DType::kFloat32, DType::kBFloat16, DType::kFloat16),
                          [](const auto& each) { return std::string(name_of(each.param)); });
 
 TEST_P(EmulatedTraining, FollowsTheCpuWithTheSameDropout) {
-  const Curve cpu = train(config(), cpu_kernels());
-  const Curve cuda = train(config(), emulated_kernels());
+  RunConfig on_cpu = config();
+  if (on_cpu.dtype == DType::kFloat16) on_cpu.dtype = DType::kFloat32;  // which it has not
+  const Curve cpu = train(on_cpu, open_cpu_backend());
+  const Curve cuda = train(config(), emulated_gpu());
   const double limit = GetParam() == DType::kFloat32 ? 1e-5 : 5e-3;
   ASSERT_EQ(cuda.losses.size(), cpu.losses.size());
   for (std::size_t i = 0; i < cpu.losses.size(); ++i) {
@@ -73,24 +77,119 @@ TEST_P(EmulatedTraining, FollowsTheCpuWithTheSameDropout) {
 }
 
 TEST_P(EmulatedTraining, MeasuresWhatWasPredicted) {
-  for (const std::size_t budget : {CachingAllocator::kNoBudget, std::size_t{4} << 20}) {
-    const Curve curve = train(config(), emulated_kernels(), budget);
+  for (const std::size_t budget : {CachingAllocator::kNoBudget, std::size_t{22} << 20}) {
+    const Curve curve = train(config(), emulated_gpu(), budget);
     const MemoryStats& predicted = curve.end.prediction.stats;
     EXPECT_EQ(curve.end.stats.peak_allocated_bytes, predicted.peak_allocated_bytes);
     EXPECT_EQ(curve.end.stats.peak_reserved_bytes, predicted.peak_reserved_bytes);
   }
 }
 
+// What a machine without CUDA predicts.
+TEST_P(EmulatedTraining, ScratchAloneIsEnoughToPredict) {
+  const Plan plan = configured_plan(config());
+  const std::size_t budget = CachingAllocator::kNoBudget;
+  const Prediction there = predict(emulated_gpu()->kernels(), config(), plan, budget);
+  const Prediction here = predict(cuda_scratch(), config(), plan, budget);
+  EXPECT_EQ(here.stats, there.stats);
+  EXPECT_NE(here.stats, predict(cpu_kernels(), config(), plan, budget).stats);
+}
+
 TEST_P(EmulatedTraining, RecomputationChangesNoBit) {
   RunConfig each = config();
   each.memory.recompute = Recompute::kNone;
-  const Curve expected = train(each, emulated_kernels());
+  const Curve expected = train(each, emulated_gpu());
   for (const Recompute level : kRecomputeLevels) {
     each.memory.recompute = level;
-    const Curve curve = train(each, emulated_kernels());
+    const Curve curve = train(each, emulated_gpu());
     EXPECT_EQ(curve.losses, expected.losses) << name_of(level);
     EXPECT_EQ(curve.weights, expected.weights) << name_of(level);
   }
+}
+
+// Whose activations are larger than a small segment.
+RunConfig larger_config() {
+  RunConfig config = tiny_config();
+  config.model.n_layer = 1;
+  config.model.n_embd = 96;
+  config.model.block_size = 96;
+  config.training.batch_size = 8;
+  config.training.gradient_accumulation_steps = 1;
+  config.training.max_iters = 1;
+  config.evaluation.eval_iters = 1;
+  config.memory.recompute = Recompute::kNone;
+  return config;
+}
+
+// The device has less than the budget says: cudaMalloc fails, as beside another process.
+TEST(EmulatedRecovery, ADeviceThatRefusesLowersTheMicroBatch) {
+  RunConfig config = larger_config();
+  config.memory.plan = PlanMode::kOff;
+  const Prediction whole =
+      predict(cuda_scratch(), config, configured_plan(config), CachingAllocator::kNoBudget);
+  emulator::set_device_bytes(whole.stats.peak_reserved_bytes - 1);
+  const Curve lowered = train(config, emulated_gpu());
+  emulator::set_device_bytes(std::size_t{1} << 30);
+  EXPECT_EQ(emulator::device_bytes_in_use(), 0u);
+  ASSERT_FALSE(lowered.recoveries.empty());
+  EXPECT_LT(lowered.end.plan.micro_batch, 8);
+
+  config.training.gradient_accumulation_steps = lowered.end.plan.accumulation;
+  config.training.batch_size = lowered.end.plan.micro_batch;
+  config.evaluation.eval_iters = lowered.end.plan.accumulation;
+  config.memory.recompute = lowered.end.plan.recompute;
+  const Curve undisturbed = train(config, emulated_gpu());
+  EXPECT_EQ(lowered.losses, undisturbed.losses);
+  EXPECT_EQ(lowered.weights, undisturbed.weights);
+}
+
+TEST(EmulatedExpandable, SegmentsGrowAndGiveTheSameNumbers) {
+  RunConfig config = larger_config();
+  const Curve fixed = train(config, emulated_gpu());
+  config.memory.segments = Segments::kExpandable;
+  const Curve expandable = train(config, emulated_gpu());
+  EXPECT_EQ(expandable.losses, fixed.losses);
+  EXPECT_EQ(expandable.weights, fixed.weights);
+  const MemoryStats& predicted = expandable.end.prediction.stats;
+  EXPECT_EQ(expandable.end.stats.peak_reserved_bytes, predicted.peak_reserved_bytes);
+  EXPECT_LT(expandable.end.stats.peak_reserved_bytes, fixed.end.stats.peak_reserved_bytes);
+  EXPECT_EQ(emulator::device_bytes_in_use(), 0u);
+}
+
+// 65,536 times the gradients of a loss this large overflow, until the scale has come down.
+TEST(EmulatedFloat16, OverflowSkipsTheUpdateAndLowersTheLossScale) {
+  RunConfig config = tiny_config();
+  config.dtype = DType::kFloat16;
+  config.training.batch_size = 1;
+  config.training.gradient_accumulation_steps = 1;
+  config.training.max_iters = 6;
+  config.model.vocab_size = 5;
+  config.model.block_size = 1;
+  const Curve curve = train(config, emulated_gpu());
+  ASSERT_GT(curve.skipped, 0);
+  EXPECT_EQ(curve.loss_scales.front(), 65536.0);
+  EXPECT_EQ(curve.loss_scales[1], 32768.0);
+  EXPECT_LT(curve.skipped, 6);
+}
+
+TEST(EmulatedCheckpoint, MovesToTheCpuAndBack) {
+  RunConfig config = tiny_config();
+  config.training.max_iters = 2;
+  const Curve whole = [&] {
+    RunConfig longer = config;
+    longer.training.max_iters = 4;
+    return train(longer, open_cpu_backend());
+  }();
+  TempDir shared;
+  config.out_dir = shared.path();
+  train(config, emulated_gpu());
+  config.init_from = "resume";
+  config.training.max_iters = 3;
+  train(config, open_cpu_backend());
+  config.training.max_iters = 4;
+  const Curve last = train(config, emulated_gpu());
+  ASSERT_EQ(last.losses.size(), 1u);
+  EXPECT_NEAR(last.losses.back(), whole.losses.back(), 1e-5);
 }
 
 TEST(EmulatedPass, GradientsAreThoseOfTheCpu) {
@@ -109,12 +208,12 @@ TEST(EmulatedPass, GradientsAreThoseOfTheCpu) {
   }
   const float scale = 1.0f / static_cast<float>(inputs.size());
   HostUpstream host;
-  const KernelTable emulated = emulated_kernels();
+  const Device gpu = emulated_gpu();
   SinglePass exact(cpu_kernels(), host, config, DType::kFloat32);
   exact.state().initialise(exact.exec(), 3);
   const float expected = exact.loss_and_gradients(2, inputs, targets, scale);
-  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    SinglePass pass(emulated, host, config, dtype);
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16}) {
+    SinglePass pass(gpu->kernels(), gpu->upstream(), config, dtype, gpu->stream());
     pass.state().initialise(pass.exec(), 3);
     const double limit = dtype == DType::kFloat32 ? 1e-5 : 3e-2;
     EXPECT_NEAR(pass.loss_and_gradients(2, inputs, targets, scale), expected, limit);

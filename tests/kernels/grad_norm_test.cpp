@@ -7,11 +7,12 @@
 namespace gpt2train::test {
 namespace {
 
-std::vector<double> grad_state(const std::vector<float>& gradients, float max_norm) {
+std::vector<double> grad_state(const std::vector<float>& gradients, float max_norm,
+                               float loss_scale = 1.0f) {
   const std::int64_t count = std::ssize(gradients);
   const GuardedTensor in(DType::kFloat32, {count}, gradients);
   const GuardedTensor state(DType::kFloat32, {kGradStateCount});
-  GradNorm args = {.state = state, .gradients = in, .max_norm = max_norm};
+  GradNorm args = {.state = state, .gradients = in, .max_norm = max_norm, .loss_scale = loss_scale};
   GuardedBytes scratch(backend::grad_norm_workspace(args));
   args.workspace = scratch.workspace();
   backend::grad_norm(args, {});
@@ -35,6 +36,17 @@ TEST(GradNorm, ClipsOnlyAboveTheLimit) {
   EXPECT_EQ(grad_state(gradients, 10.0f)[kGradStateClip], 1.0);
   EXPECT_FLOAT_EQ(static_cast<float>(grad_state(gradients, 1.0f)[kGradStateClip]), 0.2f);
   EXPECT_EQ(grad_state({0.0f, 0.0f}, 1.0f)[kGradStateClip], 1.0);
+}
+
+TEST(GradNorm, TakesTheLossScaleOut) {
+  const std::vector<float> gradients = {3.0f * 1024.0f, 4.0f * 1024.0f};
+  for (const float max_norm : {0.0f, 10.0f}) {
+    const std::vector<double> state = grad_state(gradients, max_norm, 1024.0f);
+    EXPECT_EQ(state[kGradStateNorm], 5.0);
+    EXPECT_EQ(state[kGradStateClip], 1.0 / 1024.0);
+  }
+  const double clipped = grad_state(gradients, 1.0f, 1024.0f)[kGradStateClip];
+  EXPECT_FLOAT_EQ(static_cast<float>(clipped), 0.2f / 1024.0f);
 }
 
 TEST(GradNorm, HugeFiniteGradientsAreFinite) {

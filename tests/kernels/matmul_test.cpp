@@ -1,11 +1,20 @@
-#include "kernels/cpu/cpu_kernels.h"
+#include "tests/support/backend.h"
 #include "tests/support/kernel_case.h"
 
 namespace gpt2train::test {
 namespace {
 
-// The squared relative error of rounding to bf16 once, at its worst: half of 2^-7, squared.
-constexpr double kOneRounding = 1.01 * 0x1p-16;
+// The squared relative error of an fp32 sum rounded once, at its worst: half of the last bit.
+double one_rounding(DType dtype) {
+  switch (dtype) {
+    case DType::kBFloat16:
+      return 1.01 * 0x1p-16;
+    case DType::kFloat16:
+      return 1.01 * 0x1p-22;
+    default:
+      return 1e-12;
+  }
+}
 
 struct Product {
   std::int64_t m = 1, n = 1, k = 1;
@@ -42,9 +51,9 @@ class Matmul : public FloatKernelTest {
                               .transpose_a = p.transpose_a,
                               .transpose_b = p.transpose_b,
                               .accumulate = p.accumulate};
-    GuardedBytes scratch(cpu::matmul_workspace(args));
+    GuardedBytes scratch(backend::matmul_workspace(args));
     args.workspace = scratch.workspace();
-    cpu::matmul(args, {});
+    backend::matmul(args, {});
     return out.values();
   }
 
@@ -70,8 +79,7 @@ class Matmul : public FloatKernelTest {
       found.push_back(all[static_cast<std::size_t>(e)]);
     }
     // One rounding to bf16 changes a number by a 256th part at most.
-    const bool rounded = dtype() == DType::kBFloat16 && !p.fp32_out;
-    EXPECT_LE(nmse(wanted, found), rounded ? kOneRounding : 1e-12) << p;
+    EXPECT_LE(nmse(wanted, found), p.fp32_out ? 1e-12 : one_rounding(dtype())) << p;
   }
 
   std::vector<double> a_, b_, bias_, before_;
@@ -169,15 +177,16 @@ TEST_P(Matmul, GivesTheSameBitsEveryTime) {
 // The dry run asks with shapes alone, and gets what the run will ask for.
 TEST_P(Matmul, ScratchIsAFunctionOfTheShape) {
   const auto bytes = [&](void* data, std::int64_t m, std::int64_t n, std::int64_t k) {
-    return cpu::matmul_workspace({.out = {data, dtype(), {m, n}},
-                                  .a = {data, dtype(), {m, k}},
-                                  .b = {data, dtype(), {k, n}}});
+    return backend::matmul_workspace({.out = {data, dtype(), {m, n}},
+                                      .a = {data, dtype(), {m, k}},
+                                      .b = {data, dtype(), {k, n}}});
   };
   int somewhere = 0;
   EXPECT_EQ(bytes(nullptr, 300, 200, 100), bytes(&somewhere, 300, 200, 100));
-  EXPECT_LE(bytes(nullptr, 50'304, 2'000, 1'100), std::size_t{13} << 20);
+  EXPECT_LE(bytes(nullptr, 50'304, 2'000, 1'100), std::size_t{16} << 20);
 }
 
+#ifndef GPT2TRAIN_TEST_CUDA
 TEST_P(Matmul, ServesMoreShapesThanItRemembers) {
   for (std::int64_t k = 1; k <= 300; ++k) expect_close({.m = 2, .n = 3, .k = k});
 }
@@ -190,6 +199,7 @@ TEST_P(Matmul, FollowsTheThreadCount) {
   }
   omp_set_num_threads(before);
 }
+#endif
 
 }  // namespace
 }  // namespace gpt2train::test

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 #include <random>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -76,7 +77,8 @@ void random_trace(CachingAllocator& memory, unsigned seed, int steps, const Chec
 // whole.
 class PlainModel {
  public:
-  explicit PlainModel(std::size_t budget_bytes) : budget_bytes_(budget_bytes) {}
+  PlainModel(std::size_t budget_bytes, Segments segments)
+      : budget_bytes_(budget_bytes), expandable_(segments == Segments::kExpandable) {}
 
   // The position of the block, or nothing where memory is out.
   std::optional<std::uint64_t> allocate(std::size_t bytes) {
@@ -85,6 +87,11 @@ class PlainModel {
     const std::size_t own = (bytes + 2 * kMiB - 1) / (2 * kMiB) * (2 * kMiB);
     const std::size_t slab = small ? 2 * kMiB : bytes <= 10 * kMiB ? 20 * kMiB : own;
     if (const auto block = take(bytes, small)) return block;
+    if (expandable_) {
+      if (grow(bytes, small)) return take(bytes, small);
+      trim();
+      return grow(bytes, small) ? take(bytes, small) : std::nullopt;
+    }
     if (add_segment(slab, small)) return take(bytes, small);
     release();
     if (add_segment(slab, small) || add_segment(own, small)) return take(bytes, small);
@@ -122,6 +129,7 @@ class PlainModel {
     bool small;
     std::size_t bytes;
     std::vector<Block> blocks;
+    std::uint64_t position = 0;  // of an expandable one
   };
 
   std::optional<std::uint64_t> take(std::size_t bytes, bool small) {
@@ -154,6 +162,40 @@ class PlainModel {
     next_position_ += bytes;
     return true;
   }
+  // A segment of this kind, made if there is none, gets a free end that holds the request.
+  bool grow(std::size_t bytes, bool small) {
+    auto segment = std::find_if(segments_.begin(), segments_.end(),
+                                [&](const Segment& s) { return s.small == small; });
+    if (segment == segments_.end()) {
+      segments_.push_back({small, 0, {}, next_position_});
+      next_position_ += budget_bytes_;
+      segment = std::prev(segments_.end());
+    }
+    std::vector<Block>& blocks = segment->blocks;
+    const bool end_is_free = !blocks.empty() && blocks.back().free;
+    const std::size_t have = end_is_free ? blocks.back().bytes : 0;
+    const std::size_t more = (bytes - have + 2 * kMiB - 1) / (2 * kMiB) * (2 * kMiB);
+    if (reserved_bytes() + more > budget_bytes_) return false;
+    if (end_is_free) {
+      blocks.back().bytes += more;
+    } else {
+      blocks.push_back({segment->position + segment->bytes, more, true});
+    }
+    segment->bytes += more;
+    return true;
+  }
+  void trim() {
+    for (Segment& segment : segments_) {
+      if (segment.blocks.empty() || !segment.blocks.back().free) continue;
+      Block& end = segment.blocks.back();
+      const std::size_t begin = end.position - segment.position;
+      const std::size_t kept = (begin + 2 * kMiB - 1) / (2 * kMiB) * (2 * kMiB);
+      if (kept >= segment.bytes) continue;
+      segment.bytes = kept;
+      end.bytes = kept - begin;
+      if (end.bytes == 0) segment.blocks.pop_back();
+    }
+  }
   void release() {
     std::erase_if(segments_, [](const Segment& segment) {
       return segment.blocks.size() == 1 && segment.blocks[0].free;
@@ -161,17 +203,22 @@ class PlainModel {
   }
 
   std::size_t budget_bytes_;
+  bool expandable_;
   std::uint64_t next_position_ = 0;
   std::vector<Segment> segments_;
 };
 
-class RandomTrace : public testing::TestWithParam<unsigned> {};
+class RandomTrace : public testing::TestWithParam<std::tuple<unsigned, Segments>> {
+ protected:
+  static unsigned seed() { return std::get<0>(GetParam()); }
+  static Segments segments() { return std::get<1>(GetParam()); }
+};
 
 TEST_P(RandomTrace, KeepsItsInvariants) {
   constexpr std::size_t kBudget = 100 * kMiB;
   test::CountingUpstream upstream;
-  CachingAllocator memory(upstream, kBudget);
-  random_trace(memory, GetParam(), 4000, [&](const std::vector<Live>& live) {
+  CachingAllocator memory(upstream, kBudget, segments());
+  random_trace(memory, seed(), 4000, [&](const std::vector<Live>& live) {
     const MemoryStats& stats = memory.stats();
     std::map<char*, std::size_t> ordered;
     for (const Live& block : live) ordered.emplace(block.begin, block.bytes);
@@ -207,9 +254,9 @@ TEST_P(RandomTrace, KeepsItsInvariants) {
 TEST_P(RandomTrace, DecidesAsThePlainModel) {
   constexpr std::size_t kBudget = 100 * kMiB;
   DryRunUpstream upstream;
-  CachingAllocator memory(upstream, kBudget);
-  PlainModel model(kBudget);
-  std::mt19937 random(GetParam());
+  CachingAllocator memory(upstream, kBudget, segments());
+  PlainModel model(kBudget, segments());
+  std::mt19937 random(seed());
   std::vector<std::pair<void*, std::uint64_t>> live;
   std::uint64_t position = 0;
   memory.set_observer([&](const MemoryEvent& event) { position = event.position; });
@@ -241,9 +288,9 @@ TEST_P(RandomTrace, DecidesAsThePlainModel) {
 TEST_P(RandomTrace, IsTheSameOnEveryUpstream) {
   constexpr std::size_t kBudget = 100 * kMiB;
   const auto run = [](Upstream& upstream, std::vector<std::uint64_t>& positions) {
-    CachingAllocator memory(upstream, kBudget);
+    CachingAllocator memory(upstream, kBudget, segments());
     memory.set_observer([&](const MemoryEvent& event) { positions.push_back(event.position); });
-    random_trace(memory, GetParam(), 4000, [](const std::vector<Live>&) {});
+    random_trace(memory, seed(), 4000, [](const std::vector<Live>&) {});
     return memory.stats();
   };
   DryRunUpstream dry;
@@ -258,11 +305,18 @@ TEST_P(RandomTrace, IsTheSameOnEveryUpstream) {
   EXPECT_EQ(on_descending, on_dry);
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, RandomTrace, testing::Range(1u, 6u));
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomTrace,
+                         testing::Combine(testing::Range(1u, 6u),
+                                          testing::Values(Segments::kFixed,
+                                                          Segments::kExpandable)));
 
-TEST(CachingAllocator, LiveBlocksKeepTheirContentsOnTheHost) {
+class HostMemory : public testing::TestWithParam<Segments> {};
+INSTANTIATE_TEST_SUITE_P(Segments, HostMemory,
+                         testing::Values(Segments::kFixed, Segments::kExpandable));
+
+TEST_P(HostMemory, LiveBlocksKeepTheirContents) {
   HostUpstream upstream;
-  CachingAllocator memory(upstream, 64 * kMiB);
+  CachingAllocator memory(upstream, 64 * kMiB, GetParam());
   std::mt19937 random(9);
   std::vector<std::pair<Buffer, unsigned char>> live;
   for (int step = 0; step < 3000; ++step) {
@@ -278,6 +332,7 @@ TEST(CachingAllocator, LiveBlocksKeepTheirContentsOnTheHost) {
                 static_cast<std::ptrdiff_t>(buffer.bytes()));
       live.pop_back();
     }
+    if (step % 100 == 0) memory.release_cached();
   }
 }
 

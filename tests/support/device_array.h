@@ -1,17 +1,22 @@
-// An array that both a kernel under test and the test itself can use: heap memory on the emulator,
-// managed memory on a GPU.
+// An array that both a kernel under test and the test itself can use: heap memory for kernels of
+// the host, managed memory for those of a GPU.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
-#include "kernels/cuda/gpu.h"
+#if defined(GPT2TRAIN_TEST_CUDA) && !defined(GPT2TRAIN_EMULATE)
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/check.h"
+#define GPT2TRAIN_TEST_GPU
+#endif
 
 namespace gpt2train::test {
 
 // Waits for the kernels launched so far; their faults throw DeviceError.
 inline void synchronise() {
-#ifndef GPT2TRAIN_EMULATE
+#ifdef GPT2TRAIN_TEST_GPU
   GPT2_CUDA_CHECK(cudaDeviceSynchronize());
 #endif
 }
@@ -22,19 +27,19 @@ class DeviceArray {
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
     for (std::size_t i = 0; i < count_; ++i) data_[i] = values[i];
   }
-  explicit DeviceArray(std::size_t count) : count_(count) {
-#ifdef GPT2TRAIN_EMULATE
-    data_ = new T[count]();
+  explicit DeviceArray(std::size_t count, T value = {}) : count_(count) {
+#ifdef GPT2TRAIN_TEST_GPU
+    GPT2_CUDA_CHECK(cudaMallocManaged(reinterpret_cast<void**>(&data_), count * sizeof(T)));
 #else
-    GPT2_CUDA_CHECK(cudaMallocManaged(&data_, count * sizeof(T)));
-    GPT2_CUDA_CHECK(cudaMemset(data_, 0, count * sizeof(T)));
+    data_ = new T[count];
 #endif
+    for (std::size_t i = 0; i < count; ++i) data_[i] = value;
   }
   ~DeviceArray() {
-#ifdef GPT2TRAIN_EMULATE
-    delete[] data_;
-#else
+#ifdef GPT2TRAIN_TEST_GPU
     cudaFree(data_);
+#else
+    delete[] data_;
 #endif
   }
   DeviceArray(const DeviceArray&) = delete;
@@ -42,6 +47,9 @@ class DeviceArray {
 
   T* data() const {
     return data_;
+  }
+  std::size_t size() const {
+    return count_;
   }
   std::vector<T> values() const {
     synchronise();

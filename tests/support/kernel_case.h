@@ -16,6 +16,7 @@
 #include "gpt2train/core/rng.h"
 #include "gpt2train/core/tensor_view.h"
 #include "kernels/workspace.h"
+#include "tests/support/device_array.h"
 
 #ifdef GPT2TRAIN_EMULATE
 #include "tests/emulator/emulator.h"
@@ -57,9 +58,10 @@ class GuardedBytes {
     offset_ = kMargin + (kAlignment - address % kAlignment) % kAlignment;
   }
   ~GuardedBytes() {
+    synchronise();
     for (std::size_t i = 0; i < storage_.size(); ++i) {
       const bool inside = i >= offset_ && i < offset_ + bytes_;
-      if (inside || storage_[i] == kPattern) continue;
+      if (inside || storage_.data()[i] == kPattern) continue;
       ADD_FAILURE() << "a write at byte " << static_cast<std::ptrdiff_t>(i - offset_) << " of "
                     << bytes_;
       break;
@@ -68,15 +70,14 @@ class GuardedBytes {
   GuardedBytes(const GuardedBytes&) = delete;
   GuardedBytes& operator=(const GuardedBytes&) = delete;
 
-  void* data() { return storage_.data() + offset_; }
-  const void* data() const { return storage_.data() + offset_; }
+  void* data() const { return storage_.data() + offset_; }
   Workspace workspace() { return {data(), bytes_}; }
 
  private:
   static constexpr std::size_t kAlignment = 512, kMargin = 64, kGuard = kMargin + kAlignment;
   static constexpr unsigned char kPattern = 0xFF;
   std::size_t bytes_;
-  std::vector<unsigned char> storage_;
+  DeviceArray<unsigned char> storage_;
   std::size_t offset_ = 0;
 };
 
@@ -100,6 +101,7 @@ class GuardedTensor {
   operator TensorView() const { return view_; }
   const TensorView& view() const { return view_; }
   std::vector<double> values() const {
+    synchronise();
     std::vector<double> out(static_cast<std::size_t>(view_.count()));
     dispatch_any_float(view_.dtype, "test", [&]<class T>() {
       for (std::size_t i = 0; i < out.size(); ++i) out[i] = double{to_float(view_.as<T>()[i])};

@@ -12,7 +12,7 @@
 
 #include "gpt2train/core/rng.h"
 #include "gpt2train/data/loader.h"
-#include "gpt2train/memory/upstream.h"
+#include "gpt2train/ops/backend.h"
 #include "gpt2train/train/trainer.h"
 #include "tests/support/temp_dir.h"
 
@@ -66,8 +66,11 @@ class Recorder final : public TrainObserver {
 class TinyRun {
  public:
   explicit TinyRun(RunConfig c, std::size_t budget = CachingAllocator::kNoBudget,
-                   std::int64_t token_count = 4000)
-      : config(std::move(c)), memory(upstream, budget) {
+                   std::int64_t token_count = 4000,
+                   std::unique_ptr<Backend> device = open_cpu_backend())
+      : config(std::move(c)),
+        backend(std::move(device)),
+        memory(backend->upstream(), budget, config.memory.segments) {
     if (config.out_dir == "out") config.out_dir = directory.path();
     const std::string path = directory.path() + "/tokens.bin";
     std::ofstream file(path, std::ios::binary);
@@ -86,7 +89,7 @@ class TinyRun {
   }
 
   TrainerSetup setup() {
-    return {.kernels = kernels,
+    return {.kernels = backend->kernels(),
             .memory = memory,
             .config = config,
             .config_yaml = "seed: 42\n",
@@ -94,13 +97,14 @@ class TinyRun {
             .train_eval_data = *eval_data,
             .val_data = *eval_data,
             .observer = recorder,
-            .interrupted = interrupted};
+            .interrupted = interrupted,
+            .peak_flops_per_second = 0.0,
+            .stream = backend->stream()};
   }
 
   TempDir directory;
   RunConfig config;
-  KernelTable kernels = cpu_kernels();
-  HostUpstream upstream;
+  std::unique_ptr<Backend> backend;
   CachingAllocator memory;
   std::optional<TokenSource> source;
   std::optional<Loader> train_data, eval_data;
@@ -108,7 +112,7 @@ class TinyRun {
   std::function<bool()> interrupted;
 };
 
-// The fp32 weights of a state, without padding.
+// The fp32 weights of a state in host memory, without padding.
 inline std::vector<float> weights_of(const ModelState& state) {
   std::vector<float> all;
   for (const TensorToStore& tensor : state.checkpoint_weights()) {

@@ -24,6 +24,15 @@ class CountingUpstream final : public Upstream {
     held_bytes -= bytes;
     addresses_.deallocate(pointer, bytes);
   }
+  void* reserve(std::size_t bytes) override { return addresses_.reserve(bytes); }
+  void unreserve(void*, std::size_t) noexcept override {}
+  bool commit(void*, std::size_t bytes) override {
+    asked.push_back(bytes);
+    if (held_bytes + bytes > limit_bytes_) return false;
+    held_bytes += bytes;
+    return true;
+  }
+  void decommit(void*, std::size_t bytes) noexcept override { held_bytes -= bytes; }
 
   std::vector<std::size_t> asked;
   std::size_t held_bytes = 0;
@@ -41,6 +50,10 @@ class DescendingUpstream final : public Upstream {
     return reinterpret_cast<void*>(next_);
   }
   void deallocate(void*, std::size_t) noexcept override {}
+  void* reserve(std::size_t bytes) override { return try_allocate(bytes); }
+  void unreserve(void*, std::size_t) noexcept override {}
+  bool commit(void*, std::size_t) override { return true; }
+  void decommit(void*, std::size_t) noexcept override {}
 
  private:
   std::uintptr_t next_ = std::uintptr_t{1} << 46;

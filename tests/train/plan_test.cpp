@@ -34,6 +34,7 @@ RunConfig random_config(std::mt19937& random) {
   config.evaluation.eval_interval = pick({1, 2, 3, 100});
   config.evaluation.eval_iters = pick({1, 3});
   config.memory.recompute = kRecomputeLevels[random() % 4];
+  config.memory.segments = random() % 2 == 0 ? Segments::kFixed : Segments::kExpandable;
   config.memory.logits = pick({0, 1}) == 0 ? Logits::kChunked : Logits::kFull;
   config.memory.logits_rows = pick({1, 8, 50, 1024});
   config.checkpoint.always_save_checkpoint = false;

@@ -35,6 +35,7 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(top, seed, "of initial weights, data order and dropout");
   GPT2_FIELD(top, device, "where to run");
   GPT2_FIELD(top, dtype, "of activations, and of weights as kernels read them");
+  GPT2_FIELD(top, tf32, "float32 matrix products on a GPU: faster, with factors of 11 bits");
 
   visit.section("model");
   auto& model = top.model;
@@ -89,6 +90,7 @@ void visit_fields(Visitor&& visit, Config& top) {
   auto& memory = top.memory;
   GPT2_FIELD(memory, limit, "most that the run may take; auto: what is free at its start");
   GPT2_FIELD(memory, plan, "auto: make the run fit before it starts; off: when memory runs out");
+  GPT2_FIELD(memory, segments, "expandable: segments grow, and less is lost between tensors");
   GPT2_FIELD(memory, device, "card whose memory to simulate, such as rtx3060; empty: none");
   GPT2_FIELD(memory, trace, "CSV file for each allocation and free; empty: none");
   GPT2_FIELD(memory, recompute, "what to compute again to save memory; auto: the least that fits");

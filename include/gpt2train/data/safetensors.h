@@ -51,7 +51,7 @@ struct TensorToStore {
   std::string name;
   std::string dtype;  // "F32", "BF16"
   std::vector<std::int64_t> shape;
-  std::span<const std::byte> bytes;  // contiguous
+  std::span<const std::byte> bytes;  // contiguous; a device's address is as good
 };
 
 // The bytes before the first tensor: length, then the JSON header padded with spaces to 8 bytes.

@@ -78,13 +78,18 @@ struct MemoryEvent {
   std::size_t reserved_bytes = 0;
 };
 
+// Fixed segments stay as they were taken. Expandable ones are two, for small requests and for
+// others, and grow at their end: less is lost between blocks, and a freed end goes back alone.
+enum class Segments : std::uint8_t { kFixed, kExpandable };
+
 class CachingAllocator {
  public:
   static constexpr std::size_t kAlignment = 512;
   static constexpr std::size_t kNoBudget = std::numeric_limits<std::size_t>::max();
 
   // Reserved bytes never exceed `budget_bytes`.
-  CachingAllocator(Upstream& upstream, std::size_t budget_bytes);
+  CachingAllocator(Upstream& upstream, std::size_t budget_bytes,
+                   Segments segments = Segments::kFixed);
   ~CachingAllocator();
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
@@ -95,7 +100,8 @@ class CachingAllocator {
   // A pointer that is not of a live block is a bug that would corrupt tensors: the program ends.
   void deallocate(void* pointer) noexcept;
 
-  // Gives every wholly free segment back; returns their bytes.
+  // Gives every wholly free segment back, and the free ends of expandable ones; returns their
+  // bytes.
   std::size_t release_cached() noexcept;
 
   const MemoryStats& stats() const { return stats_; }
@@ -108,7 +114,7 @@ class CachingAllocator {
   // Peaks restart from what is in use and reserved now, and cache_releases from zero.
   void reset_peaks();
 
-  // Changes exactly when a segment was taken from or given back to the upstream. Work that starts
+  // Changes exactly when memory was taken from or given back to the upstream. Work that starts
   // and ends with the same blocks live and leaves it unchanged will never need more when repeated.
   std::uint64_t segment_generation() const { return segment_generation_; }
 
@@ -131,6 +137,10 @@ class CachingAllocator {
 
   Block* find_room(std::size_t bytes);
   Block* take_segment(std::size_t segment_bytes, bool small);
+  Block* grow(std::size_t bytes, bool small);
+  std::size_t trim(Segment& segment);
+  bool within_budget(std::size_t more_bytes) const;
+  void reserve_more(std::size_t bytes);
   void split(Block* block, std::size_t bytes);
   void book(std::size_t bytes, Tag tag);
   void notify(const Block& block, bool is_free) const;
@@ -138,6 +148,7 @@ class CachingAllocator {
 
   Upstream& upstream_;
   std::size_t budget_bytes_;
+  const Segments segments_;
   MemoryStats stats_;
   std::uint64_t segment_generation_ = 0;
   std::uint64_t request_count_ = 0;

@@ -14,6 +14,17 @@ class Upstream {
   // aligned to 512 bytes.
   [[nodiscard]] virtual void* try_allocate(std::size_t bytes) = 0;
   virtual void deallocate(void* pointer, std::size_t bytes) noexcept = 0;
+
+  // Segments that grow: addresses first, memory behind them later.
+  // Addresses for up to `bytes`, aligned to 2 MiB and without memory; nullptr where the device has
+  // no such thing.
+  [[nodiscard]] virtual void* reserve(std::size_t bytes) = 0;
+  virtual void unreserve(void* range, std::size_t bytes) noexcept = 0;
+  // Memory behind [at, at + bytes), multiples of 2 MiB; false when the device has no room. The
+  // first form gives what the second takes back, in any pieces.
+  [[nodiscard]] virtual bool commit(void* at, std::size_t bytes) = 0;
+  virtual void decommit(void* at, std::size_t bytes) noexcept = 0;
+
   // Whether the addresses are host memory, which a sanitizer can watch.
   virtual bool backed() const { return false; }
 };
@@ -24,6 +35,10 @@ class HostUpstream final : public Upstream {
  public:
   [[nodiscard]] void* try_allocate(std::size_t bytes) override;
   void deallocate(void* pointer, std::size_t bytes) noexcept override;
+  [[nodiscard]] void* reserve(std::size_t bytes) override;
+  void unreserve(void* range, std::size_t bytes) noexcept override;
+  [[nodiscard]] bool commit(void* at, std::size_t bytes) override;
+  void decommit(void* at, std::size_t bytes) noexcept override;
   bool backed() const override { return true; }
 };
 
@@ -33,6 +48,10 @@ class DryRunUpstream final : public Upstream {
  public:
   [[nodiscard]] void* try_allocate(std::size_t bytes) override;
   void deallocate(void* pointer, std::size_t bytes) noexcept override;
+  [[nodiscard]] void* reserve(std::size_t bytes) override;
+  void unreserve(void* range, std::size_t bytes) noexcept override;
+  [[nodiscard]] bool commit(void* at, std::size_t bytes) override;
+  void decommit(void* at, std::size_t bytes) noexcept override;
 
  private:
   std::uintptr_t next_ = std::uintptr_t{1} << 40;

@@ -15,19 +15,21 @@ enum class Compute : std::uint8_t {
 class Exec {
  public:
   Exec(const KernelTable& kernels, CachingAllocator& memory, Compute compute = Compute::kRun,
-       Stream stream = {})
-      : kernels_(kernels), memory_(memory), compute_(compute), stream_(stream) {}
+       Stream stream = {}, bool tf32 = false)
+      : kernels_(kernels), memory_(memory), compute_(compute), stream_(stream), tf32_(tf32) {}
 
   const KernelTable& kernels() const { return kernels_; }
   CachingAllocator& memory() const { return memory_; }
   bool dry_run() const { return compute_ == Compute::kDryRun; }
   Stream stream() const { return stream_; }
+  bool tf32() const { return tf32_; }  // of fp32 matrix products
 
  private:
   const KernelTable& kernels_;
   CachingAllocator& memory_;
   Compute compute_;
   Stream stream_;
+  bool tf32_;
 };
 
 }  // namespace gpt2train

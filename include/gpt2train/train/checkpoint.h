@@ -4,12 +4,15 @@
 // or a disk lied, and then the checksums tell.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "gpt2train/data/safetensors.h"
+#include "gpt2train/train/loss_scale.h"
 
 namespace gpt2train {
 
@@ -20,6 +23,7 @@ struct TrainState {
   std::int64_t updates = 0;       // optimizer updates applied (skipped steps do not count)
   std::uint64_t next_sample = 0;  // run-wide index of the next training sample
   std::uint64_t seed = 0;
+  std::optional<LossScale> loss_scale = {};  // of float16 alone
   double best_val_loss = 1e30;
   std::int64_t micro_batch = 0;  // the plan in force, to resume with the same sums
   std::int64_t accumulation = 0;
@@ -31,6 +35,8 @@ struct CheckpointContents {
   std::string config_yaml;               // resolved config
   std::vector<TensorToStore> weights;    // for model.safetensors
   std::vector<TensorToStore> optimizer;  // for optimizer.safetensors
+  // How the bytes of tensors come to host memory; empty: they are there.
+  std::function<void(void* to, const void* from, std::size_t bytes)> download = {};
 };
 
 struct FoundCheckpoint {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "gpt2train/memory/allocator.h"
 #include "gpt2train/model/config.h"
 
 namespace gpt2train {
@@ -58,8 +59,9 @@ struct MemoryLimit {
 struct MemoryConfig {
   MemoryLimit limit = {};
   PlanMode plan = PlanMode::kAuto;  // off: start with batch_size, and lower it only on running out
-  std::string device = {};          // a card to simulate the memory of, such as rtx3060
-  std::string trace = {};           // a CSV file for every allocation and free
+  Segments segments = Segments::kFixed;
+  std::string device = {};                  // a card to simulate the memory of, such as rtx3060
+  std::string trace = {};                   // a CSV file for every allocation and free
   std::optional<Recompute> recompute = {};  // empty: auto, the least that fits
   Logits logits = Logits::kChunked;
   std::int64_t logits_rows = 1024;  // rows of a chunk

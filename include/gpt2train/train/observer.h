@@ -24,6 +24,7 @@ struct StepEvent {
   double learning_rate = 0.0;
   double grad_norm = 0.0;
   bool skipped = false;  // a gradient was not finite: no update
+  double loss_scale = 1.0;
   double step_seconds = 0.0;
   double tokens_per_second = 0.0;
   double mfu = 0.0;  // share of the machine's measured matrix rate; 0 when that is not known

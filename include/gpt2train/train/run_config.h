@@ -19,6 +19,7 @@ struct RunConfig {
   std::uint64_t seed = 1337;
   DeviceChoice device = DeviceChoice::kAuto;
   DType dtype = DType::kBFloat16;
+  bool tf32 = false;
 
   ModelConfig model;
   DataConfig data;

@@ -15,8 +15,8 @@ namespace gpt2train {
 class SinglePass {
  public:
   // Takes what it needs from `upstream`, without a budget; both references outlive it.
-  SinglePass(const KernelTable& kernels, Upstream& upstream, const ModelConfig& config,
-             DType dtype);
+  SinglePass(const KernelTable& kernels, Upstream& upstream, const ModelConfig& config, DType dtype,
+             Stream stream = {});
 
   ModelState& state() { return state_; }
   const Exec& exec() const { return exec_; }

@@ -46,7 +46,7 @@ class ModelState {
   // Moments ("m.<name>", "v.<name>"), written by checkpoint_optimizer().
   void load_optimizer(const Exec& exec, const SafetensorsFile& file);
 
-  // What a checkpoint stores: fp32 weights and moments without padding, straight from host memory.
+  // What a checkpoint stores: fp32 weights and moments without padding, where the device has them.
   std::vector<TensorToStore> checkpoint_weights() const;
   std::vector<TensorToStore> checkpoint_optimizer() const;
 

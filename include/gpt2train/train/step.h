@@ -24,6 +24,7 @@ struct StepPosition {
   std::int64_t iteration = 0;
   std::int64_t updates = 0;        // applied before this step
   std::uint64_t first_sample = 0;  // run-wide index of the step's first sample
+  float loss_scale = 1.0f;
 };
 
 // Called before each micro-batch; true abandons the step, which has changed nothing by then.

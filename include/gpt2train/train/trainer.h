@@ -32,6 +32,7 @@ struct TrainerSetup {
   TrainObserver& observer;
   std::function<bool()> interrupted = {};  // a signal arrived: save and stop
   double peak_flops_per_second = 0.0;      // measured matrix rate, for MFU; 0: not known
+  Stream stream = {};
 };
 
 class Trainer {
@@ -59,6 +60,7 @@ class Trainer {
   void resume();
   void try_save();
   void adopt_smaller_plan(const OutOfMemoryError& error);
+  float loss_scale() const { return position_.loss_scale ? position_.loss_scale->factor : 1.0f; }
   bool interrupted() const { return setup_.interrupted && setup_.interrupted(); }
   StopCheck progress(const char* what) const;
 

@@ -1,0 +1,46 @@
+// A device as a run needs it: kernels, memory, a stream. The CPU's is always there; CUDA's is a
+// shared library that is opened when it is asked for, so the program itself needs no CUDA.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gpt2train/memory/upstream.h"
+#include "kernels/table.h"
+
+namespace gpt2train {
+
+struct DeviceInfo {
+  std::string name;  // "AMD EPYC 7B13, 4 threads", "NVIDIA GeForce RTX 3060, sm_86"
+  std::size_t total_bytes = 0;
+  std::size_t available_bytes = 0;  // now, to this process
+  std::size_t unseen_bytes = 0;     // of these, what libraries will take that no ledger sees
+};
+
+struct ProcessMemory {
+  int pid = 0;
+  std::string name;                  // empty where it is not told
+  std::optional<std::size_t> bytes;  // likewise
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const KernelTable& kernels() const = 0;
+  virtual Upstream& upstream() = 0;  // outlived by the backend
+  virtual Stream stream() const = 0;
+  virtual bool computes(DType dtype) const = 0;
+  virtual DeviceInfo info() const = 0;
+  // Who has memory on the device, this process among them; empty where nobody tells, as on a CPU.
+  virtual std::vector<ProcessMemory> processes() const { return {}; }
+};
+
+std::unique_ptr<Backend> open_cpu_backend();
+
+// Throws DeviceError with the reason where there is no library, no driver or no device.
+std::unique_ptr<Backend> open_cuda_backend();
+
+}  // namespace gpt2train

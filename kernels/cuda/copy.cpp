@@ -1,0 +1,21 @@
+// Between host memory, which is pageable here, and the device's.
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/cuda_kernels.h"
+
+namespace gpt2train::cuda {
+
+// The runtime has read pageable memory by the time it returns.
+void upload(void* to, const void* from, std::size_t bytes, Stream stream) {
+  GPT2_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
+                                  static_cast<cudaStream_t>(stream.handle)));
+}
+
+void download(void* to, const void* from, std::size_t bytes, Stream stream) {
+  const auto queue = static_cast<cudaStream_t>(stream.handle);
+  GPT2_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, queue));
+  GPT2_CUDA_CHECK(cudaStreamSynchronize(queue));
+}
+
+}  // namespace gpt2train::cuda

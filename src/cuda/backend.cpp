@@ -1,0 +1,73 @@
+// libgpt2train_cuda: with kernels/cuda, all of this program that links CUDA. Its one entry point is
+// at the end; ops/cuda_backend opens it.
+#include <cuda_runtime_api.h>
+
+#include "gpt2train/ops/backend.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/cuda_kernels.h"
+#include "src/cuda/nvml.h"
+#include "src/cuda/upstream.h"
+
+namespace gpt2train {
+namespace {
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend() {
+    int count = 0;
+    GPT2_CUDA_CHECK(cudaGetDeviceCount(&count));
+    if (count == 0) throw DeviceError("no CUDA device is visible");
+    GPT2_CUDA_CHECK(cudaSetDevice(kDevice));
+    int capability = 0;
+    GPT2_CUDA_CHECK(
+        cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, kDevice));
+    if (capability < 8) {
+      throw DeviceError(
+          concat(info().name, " is older than Ampere (sm_80), which the kernels need"));
+    }
+    cudaStream_t stream = nullptr;
+    GPT2_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    stream_.handle = stream;
+  }
+  ~CudaBackend() override {
+    static_cast<void>(cudaStreamDestroy(static_cast<cudaStream_t>(stream_.handle)));
+  }
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  const KernelTable& kernels() const override { return cuda_kernels(); }
+  Upstream& upstream() override { return upstream_; }
+  Stream stream() const override { return stream_; }
+  bool computes(DType dtype) const override { return dtype != DType::kInt32; }
+
+  std::vector<ProcessMemory> processes() const override {
+    char bus_id[32] = {};
+    GPT2_CUDA_CHECK(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, kDevice));
+    return processes_on_gpu(bus_id);
+  }
+
+  DeviceInfo info() const override {
+    cudaDeviceProp properties = {};
+    GPT2_CUDA_CHECK(cudaGetDeviceProperties(&properties, kDevice));
+    DeviceInfo info{.name = concat(properties.name, ", sm_", properties.major, properties.minor),
+                    .total_bytes = 0,
+                    .available_bytes = 0,
+                    .unseen_bytes = kLibraryBytes};
+    GPT2_CUDA_CHECK(cudaMemGetInfo(&info.available_bytes, &info.total_bytes));
+    return info;
+  }
+
+ private:
+  static constexpr int kDevice = 0;  // of the visible ones: CUDA_VISIBLE_DEVICES chooses
+  // cuBLASLt loads its kernels when they are first used.
+  static constexpr std::size_t kLibraryBytes = std::size_t{256} << 20;
+  CudaUpstream upstream_{kDevice};
+  Stream stream_;
+};
+
+}  // namespace
+}  // namespace gpt2train
+
+extern "C" gpt2train::Backend* gpt2train_make_cuda_backend() {
+  return new gpt2train::CudaBackend();
+}

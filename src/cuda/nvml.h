@@ -1,0 +1,17 @@
+// Whose memory is in use on a GPU, as the driver's management library (NVML) tells. It comes with
+// the driver, so it is opened when asked for, and its few types are declared here.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gpt2train/ops/backend.h"
+
+namespace gpt2train {
+
+// Processes with memory on the device at `pci_bus_id` ("0000:01:00.0"), this one among them. Empty
+// where NVML is not there or refuses; names and sizes only where it tells (not in containers, or
+// under Windows).
+std::vector<ProcessMemory> processes_on_gpu(const std::string& pci_bus_id);
+
+}  // namespace gpt2train

@@ -1,0 +1,177 @@
+#include <cublasLt.h>
+
+#include <cstring>
+#include <vector>
+
+#include "gpt2train/core/convert.h"
+
+using gpt2train::bf16;
+using gpt2train::fp16;
+
+struct cublasLtMatrixLayoutOpaque_t {
+  cudaDataType type;
+  std::int64_t rows, columns, leading;
+};
+struct cublasLtMatmulDescOpaque_t {
+  cublasOperation_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  const void* bias = nullptr;
+  cudaDataType bias_type = CUDA_R_32F;
+};
+struct cublasLtMatmulPreferenceOpaque_t {};
+
+namespace {
+
+float value_at(const void* data, cudaDataType type, std::int64_t i) {
+  switch (type) {
+    case CUDA_R_32F:
+      return static_cast<const float*>(data)[i];
+    case CUDA_R_16F:
+      return to_float(static_cast<const fp16*>(data)[i]);
+    case CUDA_R_16BF:
+      return to_float(static_cast<const bf16*>(data)[i]);
+  }
+  return 0.0f;
+}
+
+void put(void* data, cudaDataType type, std::int64_t i, float value) {
+  switch (type) {
+    case CUDA_R_32F:
+      static_cast<float*>(data)[i] = value;
+      return;
+    case CUDA_R_16F:
+      static_cast<fp16*>(data)[i] = gpt2train::from_float<fp16>(value);
+      return;
+    case CUDA_R_16BF:
+      static_cast<bf16*>(data)[i] = gpt2train::from_float<bf16>(value);
+  }
+}
+
+// op(matrix) as fp32, by rows of `columns`.
+std::vector<float> widened(const void* data, const cublasLtMatrixLayoutOpaque_t& m,
+                           cublasOperation_t op) {
+  std::vector<float> values;
+  const std::int64_t rows = op == CUBLAS_OP_N ? m.rows : m.columns;
+  const std::int64_t columns = op == CUBLAS_OP_N ? m.columns : m.rows;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      values.push_back(
+          value_at(data, m.type, op == CUBLAS_OP_N ? j * m.leading + i : i * m.leading + j));
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  *handle = nullptr;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t,
+                                        cudaDataType) {
+  *desc = new cublasLtMatmulDescOpaque_t;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
+  delete desc;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
+                                              cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, std::size_t bytes) {
+  const auto set = [&](auto& field) {
+    if (bytes != sizeof field) return CUBLAS_STATUS_INVALID_VALUE;
+    std::memcpy(&field, value, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+  };
+  switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      return set(desc->transpose_a);
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      return set(desc->transpose_b);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      return set(desc->epilogue);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      return set(desc->bias);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+      return set(desc->bias_type);
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
+                                          std::uint64_t rows, std::uint64_t columns,
+                                          std::int64_t leading) {
+  *layout = new cublasLtMatrixLayoutOpaque_t{type, static_cast<std::int64_t>(rows),
+                                             static_cast<std::int64_t>(columns), leading};
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  delete layout;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  *preference = new cublasLtMatmulPreferenceOpaque_t;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  delete preference;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
+                                                    cublasLtMatmulPreferenceAttributes_t,
+                                                    const void*, std::size_t) {
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                              cublasLtMatmulPreference_t, int,
+                                              cublasLtMatmulHeuristicResult_t* results,
+                                              int* count) {
+  *results = {};
+  *count = 1;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void* alpha,
+                              const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
+                              cublasLtMatrixLayout_t b_layout, const void* beta, const void* c,
+                              cublasLtMatrixLayout_t c_layout, void* d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t*, void*,
+                              std::size_t, cudaStream_t) {
+  const std::int64_t m = d_layout->rows, n = d_layout->columns;
+  const auto left = widened(a, *a_layout, desc->transpose_a);
+  const auto right = widened(b, *b_layout, desc->transpose_b);
+  const auto k = static_cast<std::int64_t>(left.size()) / m;
+  if (std::ssize(right) != k * n || c_layout->rows != m || c_layout->columns != n) {
+    return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  float scale = 0.0f, keep = 0.0f;
+  std::memcpy(&scale, alpha, sizeof scale);
+  std::memcpy(&keep, beta, sizeof keep);
+  std::vector<float> sums(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < m; ++i) {
+    sums.assign(static_cast<std::size_t>(n), 0.0f);
+    for (std::int64_t l = 0; l < k; ++l) {
+      for (std::int64_t j = 0; j < n; ++j) sums[j] += left[i * k + l] * right[l * n + j];
+    }
+    for (std::int64_t j = 0; j < n; ++j) {
+      float value = scale * sums[j];
+      if (keep != 0.0f) value += keep * value_at(c, c_layout->type, j * c_layout->leading + i);
+      if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS)
+        value += value_at(desc->bias, desc->bias_type, i);
+      put(d, d_layout->type, j * d_layout->leading + i, value);
+    }
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+const char* cublasLtGetStatusString(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_SUCCESS ? "success" : "invalid value";
+}
