@@ -5,15 +5,14 @@
 #include <filesystem>
 #include <fstream>
 
-#include "gpt2train/data/loader.h"
+#include "gpt2train/memory/report.h"
 #include "gpt2train/memory/trace.h"
 #include "gpt2train/train/checkpoint.h"
 #include "gpt2train/train/metrics.h"
-#include "gpt2train/train/trainer.h"
 #include "src/cli/commands.h"
 #include "src/cli/machine.h"
-#include "src/cli/options.h"
 #include "src/cli/progress.h"
+#include "src/cli/run_setup.h"
 
 namespace gpt2train {
 namespace {
@@ -47,57 +46,31 @@ void prepare_out_dir(const RunConfig& config) {
   }
 }
 
-void check_precision(const RunConfig& config, const Backend& backend) {
-  if (!backend.computes(config.dtype)) {
-    throw ConfigError("dtype",
-                      "float16 needs a CUDA device; the CPU trains in float32 or bfloat16");
-  }
-}
-
 void run(const ConfigOptions& options) {
-  RunConfig config = load_config(options.file, options.overrides);
-  const std::unique_ptr<Backend> backend = open_backend(config.device);
-  check_precision(config, *backend);
-  const std::size_t budget = resolve_budget(config.memory, backend->info());
-
-  const TokenSource train(config.data.train, config.data.format, config.model.vocab_size);
-  const TokenSource val(config.data.val, config.data.format, config.model.vocab_size);
-  config.data.format = train.format();  // for whoever samples from the checkpoint
-  const auto loader = [&](const TokenSource& source, const char* name, RandomUse use) {
-    return Loader(source, name, config.model.block_size, config.seed, use);
-  };
-  const Loader train_data = loader(train, "data.train", RandomUse::kTrainSample);
-  const Loader train_eval_data = loader(train, "data.train", RandomUse::kEvalSample);
-  const Loader val_data = loader(val, "data.val", RandomUse::kEvalSample);
-
+  const RunSetup setup(options);
+  const RunConfig& config = setup.config;
   prepare_out_dir(config);
   const bool resuming = config.init_from == "resume";
   MetricsFile metrics(config.out_dir + "/metrics.jsonl",
                       resuming ? MetricsFile::Mode::kAppend : MetricsFile::Mode::kFresh);
   Progress progress(config);
   ObserverList observers({&metrics, &progress});
-  fmt::print("data:  {} training tokens, {} validation tokens\n", train.token_count(),
-             val.token_count());
-  const double peak_flops = measure_matmul_flops_per_second(*backend, config.dtype);
+  fmt::print("data:  {} training tokens, {} validation tokens\n", setup.train.token_count(),
+             setup.val.token_count());
+  fmt::print("{}", device_memory_lines(*setup.backend, 0));
+  const double peak_flops = measure_matmul_flops_per_second(*setup.backend, config.dtype);
+  forget_peak_resident_bytes();  // of that measurement
 
-  CachingAllocator memory(backend->upstream(), budget, config.memory.segments);
+  CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
   std::optional<MemoryTrace> trace;
   if (!config.memory.trace.empty()) trace.emplace(memory, config.memory.trace);
-  fmt::print("{}", device_memory_lines(*backend, 0));
   catch_signals();
-  Trainer trainer({.kernels = backend->kernels(),
-                   .memory = memory,
-                   .config = config,
-                   .config_yaml = dump_config(config),
-                   .train_data = train_data,
-                   .train_eval_data = train_eval_data,
-                   .val_data = val_data,
-                   .observer = observers,
-                   .interrupted = [] { return signal_seen != 0; },
-                   .peak_flops_per_second = peak_flops,
-                   .stream = backend->stream()});
+  TrainerSetup trainer_setup = setup.trainer_setup(memory, observers);
+  trainer_setup.interrupted = [] { return signal_seen != 0; };
+  trainer_setup.peak_flops_per_second = peak_flops;
+  Trainer trainer(trainer_setup);
   trainer.run();
-  fmt::print("{}", device_memory_lines(*backend, memory.stats().reserved_bytes));
+  fmt::print("{}", device_memory_lines(*setup.backend, memory.stats().reserved_bytes));
 }
 
 }  // namespace

@@ -82,6 +82,23 @@ std::string device_memory_lines(const Backend& backend, std::size_t reserved_byt
   return lines;
 }
 
+double measure_copied_bytes_per_second(Backend& backend) {
+  CachingAllocator memory(backend.upstream(), CachingAllocator::kNoBudget);
+  const Exec exec(backend.kernels(), memory, Compute::kRun, backend.stream());
+  const std::unique_ptr<Stopwatch> watch = backend.stopwatch();
+  constexpr std::int64_t kCount = 32 << 20;  // beyond the caches of any device
+  const Tensor from(memory, Tag::kWorkspace, "from", DType::kFloat32, {kCount});
+  const Tensor to(memory, Tag::kWorkspace, "to", DType::kFloat32, {kCount});
+  ops::fill(exec, {.out = from, .value = 1.0f});
+  double shortest = 1e30;
+  for (int i = 0; i < 8; ++i) {
+    watch->start(exec.stream());
+    ops::cast(exec, {.out = to, .in = from});
+    shortest = std::min(shortest, watch->stop(exec.stream()));
+  }
+  return 2.0 * static_cast<double>(kCount * sizeof(float)) / shortest;
+}
+
 double measure_matmul_flops_per_second(Backend& backend, DType dtype) {
   CachingAllocator memory(backend.upstream(), CachingAllocator::kNoBudget);
   const Exec exec(backend.kernels(), memory, Compute::kRun, backend.stream());

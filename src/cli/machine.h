@@ -23,6 +23,9 @@ std::unique_ptr<Backend> open_backend(DeviceChoice device);
 // nobody tells.
 std::string device_memory_lines(const Backend& backend, std::size_t reserved_bytes);
 
+// Rate at which large arrays are copied on the device: bytes read plus bytes written.
+double measure_copied_bytes_per_second(Backend& backend);
+
 // Rate of a square matrix product here: the ceiling that MFU is a share of.
 double measure_matmul_flops_per_second(Backend& backend, DType dtype);
 

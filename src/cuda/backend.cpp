@@ -11,6 +11,35 @@
 namespace gpt2train {
 namespace {
 
+// Events before and after: what the device itself took, without the launch.
+class CudaStopwatch final : public Stopwatch {
+ public:
+  CudaStopwatch() {
+    GPT2_CUDA_CHECK(cudaEventCreate(&start_));
+    GPT2_CUDA_CHECK(cudaEventCreate(&stop_));
+  }
+  ~CudaStopwatch() override {
+    static_cast<void>(cudaEventDestroy(start_));
+    static_cast<void>(cudaEventDestroy(stop_));
+  }
+  CudaStopwatch(const CudaStopwatch&) = delete;
+  CudaStopwatch& operator=(const CudaStopwatch&) = delete;
+
+  void start(Stream stream) override {
+    GPT2_CUDA_CHECK(cudaEventRecord(start_, static_cast<cudaStream_t>(stream.handle)));
+  }
+  double stop(Stream stream) override {
+    GPT2_CUDA_CHECK(cudaEventRecord(stop_, static_cast<cudaStream_t>(stream.handle)));
+    GPT2_CUDA_CHECK(cudaEventSynchronize(stop_));
+    float milliseconds = 0.0f;
+    GPT2_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start_, stop_));
+    return double{milliseconds} * 1e-3;
+  }
+
+ private:
+  cudaEvent_t start_ = nullptr, stop_ = nullptr;
+};
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend() {
@@ -40,6 +69,9 @@ class CudaBackend final : public Backend {
   Stream stream() const override { return stream_; }
   bool computes(DType dtype) const override { return dtype != DType::kInt32; }
 
+  std::unique_ptr<Stopwatch> stopwatch() const override {
+    return std::make_unique<CudaStopwatch>();
+  }
   std::vector<ProcessMemory> processes() const override {
     char bus_id[32] = {};
     GPT2_CUDA_CHECK(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, kDevice));

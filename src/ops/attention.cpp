@@ -1,4 +1,5 @@
 #include "gpt2train/ops/ops.h"
+#include "src/ops/launch.h"
 #include "src/ops/scratch.h"
 
 namespace gpt2train::ops {
@@ -20,8 +21,7 @@ void attention_forward(const Exec& exec, AttentionForward args) {
   check_heads(args.out, args.lse, args.qkv, args.heads);
   const Buffer scratch = take_workspace(exec, exec.kernels().attention_forward_workspace, args,
                                         "attention_forward_scratch");
-  if (exec.dry_run()) return;
-  exec.kernels().attention_forward(args, exec.stream());
+  launch(exec, "attention_forward", exec.kernels().attention_forward, args);
 }
 
 void attention_backward(const Exec& exec, AttentionBackward args) {
@@ -31,8 +31,7 @@ void attention_backward(const Exec& exec, AttentionBackward args) {
              "attention_backward: d_out ", args.d_out.shape, ", d_qkv ", args.d_qkv.shape);
   const Buffer scratch = take_workspace(exec, exec.kernels().attention_backward_workspace, args,
                                         "attention_backward_scratch");
-  if (exec.dry_run()) return;
-  exec.kernels().attention_backward(args, exec.stream());
+  launch(exec, "attention_backward", exec.kernels().attention_backward, args);
 }
 
 }  // namespace gpt2train::ops

@@ -1,16 +1,15 @@
 #include "gpt2train/ops/ops.h"
+#include "src/ops/launch.h"
 
 namespace gpt2train::ops {
 
 void fill(const Exec& exec, const Fill& args) {
-  if (exec.dry_run()) return;
-  exec.kernels().fill(args, exec.stream());
+  launch(exec, "fill", exec.kernels().fill, args);
 }
 
 void cast(const Exec& exec, const Cast& args) {
   GPT2_CHECK(args.out.count() == args.in.count(), "cast: ", args.in.shape, " to ", args.out.shape);
-  if (exec.dry_run()) return;
-  exec.kernels().cast(args, exec.stream());
+  launch(exec, "cast", exec.kernels().cast, args);
 }
 
 void upload(const Exec& exec, const TensorView& to, const void* from) {

@@ -1,6 +1,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <optional>
 
@@ -36,6 +37,19 @@ std::optional<std::size_t> control_group_bytes(const char* path) {
   return std::nullopt;
 }
 
+// Kernels have finished when they return.
+class CpuStopwatch final : public Stopwatch {
+ public:
+  void start(Stream) override { start_ = Clock::now(); }
+  double stop(Stream) override {
+    return std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start_;
+};
+
 class CpuBackend final : public Backend {
  public:
   const KernelTable& kernels() const override { return cpu_kernels(); }
@@ -44,6 +58,8 @@ class CpuBackend final : public Backend {
   bool computes(DType dtype) const override {
     return dtype == DType::kFloat32 || dtype == DType::kBFloat16;
   }
+
+  std::unique_ptr<Stopwatch> stopwatch() const override { return std::make_unique<CpuStopwatch>(); }
 
   // Memory is the machine's, or the control group's where that is less.
   DeviceInfo info() const override {

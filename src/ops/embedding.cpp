@@ -1,4 +1,5 @@
 #include "gpt2train/ops/ops.h"
+#include "src/ops/launch.h"
 #include "src/ops/scratch.h"
 
 namespace gpt2train::ops {
@@ -23,8 +24,7 @@ void embedding_forward(const Exec& exec, const EmbeddingForward& args) {
   GPT2_CHECK(
       args.token_table.dtype == args.out.dtype && args.position_table.dtype == args.out.dtype,
       "embedding: tables and output differ in dtype");
-  if (exec.dry_run()) return;
-  exec.kernels().embedding_forward(args, exec.stream());
+  launch(exec, "embedding_forward", exec.kernels().embedding_forward, args);
 }
 
 void embedding_backward(const Exec& exec, EmbeddingBackward args) {
@@ -34,8 +34,7 @@ void embedding_backward(const Exec& exec, EmbeddingBackward args) {
       "embedding: table gradients are fp32");
   const Buffer scratch = take_workspace(exec, exec.kernels().embedding_backward_workspace, args,
                                         "embedding_backward_scratch");
-  if (exec.dry_run()) return;
-  exec.kernels().embedding_backward(args, exec.stream());
+  launch(exec, "embedding_backward", exec.kernels().embedding_backward, args);
 }
 
 }  // namespace gpt2train::ops

@@ -1,4 +1,5 @@
 #include "gpt2train/ops/ops.h"
+#include "src/ops/launch.h"
 #include "src/ops/scratch.h"
 
 namespace gpt2train::ops {
@@ -34,8 +35,7 @@ void layernorm_forward(const Exec& exec, const LayerNormForward& args) {
              args.time);
   check_statistics(args.mean, args.rstd, args.in);
   check_affine(args.gamma, args.beta, args.in);
-  if (exec.dry_run()) return;
-  exec.kernels().layernorm_forward(args, exec.stream());
+  launch(exec, "layernorm_forward", exec.kernels().layernorm_forward, args);
 }
 
 void layernorm_backward(const Exec& exec, LayerNormBackward args) {
@@ -53,8 +53,7 @@ void layernorm_backward(const Exec& exec, LayerNormBackward args) {
   check_affine(args.gamma, {}, args.in);
   const Buffer scratch = take_workspace(exec, exec.kernels().layernorm_backward_workspace, args,
                                         "layernorm_backward_scratch");
-  if (exec.dry_run()) return;
-  exec.kernels().layernorm_backward(args, exec.stream());
+  launch(exec, "layernorm_backward", exec.kernels().layernorm_backward, args);
 }
 
 void layernorm_recompute(const Exec& exec, const LayerNormRecompute& args) {
@@ -62,8 +61,7 @@ void layernorm_recompute(const Exec& exec, const LayerNormRecompute& args) {
              "layernorm_recompute: out is ", args.out.shape, ", in is ", args.in.shape);
   check_statistics(args.mean, args.rstd, args.in);
   check_affine(args.gamma, args.beta, args.in);
-  if (exec.dry_run()) return;
-  exec.kernels().layernorm_recompute(args, exec.stream());
+  launch(exec, "layernorm_recompute", exec.kernels().layernorm_recompute, args);
 }
 
 }  // namespace gpt2train::ops

@@ -1,4 +1,5 @@
 #include "gpt2train/ops/ops.h"
+#include "src/ops/launch.h"
 #include "src/ops/scratch.h"
 
 namespace gpt2train::ops {
@@ -21,8 +22,7 @@ void matmul(const Exec& exec, Matmul args) {
   args.tf32 = exec.tf32();
   const Buffer scratch =
       take_workspace(exec, exec.kernels().matmul_workspace, args, "matmul_scratch");
-  if (exec.dry_run()) return;
-  exec.kernels().matmul(args, exec.stream());
+  launch(exec, "matmul", exec.kernels().matmul, args);
 }
 
 void bias_backward(const Exec& exec, BiasBackward args) {
@@ -30,8 +30,7 @@ void bias_backward(const Exec& exec, BiasBackward args) {
              "bias_backward: d_bias ", args.d_bias.shape, " for d_out ", args.d_out.shape);
   const Buffer scratch =
       take_workspace(exec, exec.kernels().bias_backward_workspace, args, "bias_backward_scratch");
-  if (exec.dry_run()) return;
-  exec.kernels().bias_backward(args, exec.stream());
+  launch(exec, "bias_backward", exec.kernels().bias_backward, args);
 }
 
 }  // namespace gpt2train::ops

@@ -1,4 +1,5 @@
 #include "gpt2train/ops/ops.h"
+#include "src/ops/launch.h"
 #include "src/ops/scratch.h"
 
 namespace gpt2train::ops {
@@ -17,8 +18,7 @@ void grad_norm(const Exec& exec, GradNorm args) {
              name_of(args.gradients.dtype));
   const Buffer scratch =
       take_workspace(exec, exec.kernels().grad_norm_workspace, args, "grad_norm_scratch");
-  if (exec.dry_run()) return;
-  exec.kernels().grad_norm(args, exec.stream());
+  launch(exec, "grad_norm", exec.kernels().grad_norm, args);
 }
 
 void adamw(const Exec& exec, const AdamW& args) {
@@ -40,8 +40,7 @@ void adamw(const Exec& exec, const AdamW& args) {
   }
   GPT2_CHECK(end == count && args.update >= 1, "adamw: ranges end at ", end, " of ", count,
              ", update ", args.update);
-  if (exec.dry_run()) return;
-  exec.kernels().adamw(args, exec.stream());
+  launch(exec, "adamw", exec.kernels().adamw, args);
 }
 
 }  // namespace gpt2train::ops

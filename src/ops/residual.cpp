@@ -1,4 +1,5 @@
 #include "gpt2train/ops/ops.h"
+#include "src/ops/launch.h"
 
 namespace gpt2train::ops {
 
@@ -9,8 +10,7 @@ void residual_forward(const Exec& exec, const ResidualForward& args) {
              "residual: dtypes differ");
   GPT2_CHECK(args.in.rows() % args.time == 0, "residual: ", args.in.rows(), " rows of time ",
              args.time);
-  if (exec.dry_run()) return;
-  exec.kernels().residual_forward(args, exec.stream());
+  launch(exec, "residual_forward", exec.kernels().residual_forward, args);
 }
 
 void dropout_backward(const Exec& exec, const DropoutBackward& args) {
@@ -18,8 +18,7 @@ void dropout_backward(const Exec& exec, const DropoutBackward& args) {
              "dropout_backward: out ", args.out.shape, ", in ", args.in.shape);
   GPT2_CHECK(args.in.rows() % args.time == 0, "dropout_backward: ", args.in.rows(),
              " rows of time ", args.time);
-  if (exec.dry_run()) return;
-  exec.kernels().dropout_backward(args, exec.stream());
+  launch(exec, "dropout_backward", exec.kernels().dropout_backward, args);
 }
 
 }  // namespace gpt2train::ops

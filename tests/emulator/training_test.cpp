@@ -54,7 +54,7 @@ class EmulatedTraining : public testing::TestWithParam<DType> {
     config.model.dropout = 0.1;
     config.training.batch_size = 2;
     config.training.gradient_accumulation_steps = 2;
-    config.training.max_iters = 3;
+    config.training.max_iters = 2;
     config.evaluation.eval_iters = 1;
     return config;
   }
@@ -107,12 +107,11 @@ TEST_P(EmulatedTraining, RecomputationChangesNoBit) {
   }
 }
 
-// Whose activations are larger than a small segment.
+// Whose logits are larger than a small segment.
 RunConfig larger_config() {
   RunConfig config = tiny_config();
-  config.model.n_layer = 1;
-  config.model.n_embd = 96;
-  config.model.block_size = 96;
+  config.model.vocab_size = 5000;
+  config.memory.logits = Logits::kFull;
   config.training.batch_size = 8;
   config.training.gradient_accumulation_steps = 1;
   config.training.max_iters = 1;

@@ -14,5 +14,7 @@ std::string memory_table(const MemoryStats& stats);
 // Most memory that this process ever had resident, in bytes, as the kernel counts it: the ledger's
 // reserved peak, the program with its libraries, and what those take for themselves.
 std::size_t peak_resident_bytes();
+// It begins anew with what is resident now (proc(5), clear_refs).
+void forget_peak_resident_bytes();
 
 }  // namespace gpt2train

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gpt2train/memory/upstream.h"
+#include "gpt2train/ops/profiler.h"
 #include "kernels/table.h"
 
 namespace gpt2train {
@@ -33,6 +34,7 @@ class Backend {
   virtual Upstream& upstream() = 0;  // outlived by the backend
   virtual Stream stream() const = 0;
   virtual bool computes(DType dtype) const = 0;
+  virtual std::unique_ptr<Stopwatch> stopwatch() const = 0;
   virtual DeviceInfo info() const = 0;
   // Who has memory on the device, this process among them; empty where nobody tells, as on a CPU.
   virtual std::vector<ProcessMemory> processes() const { return {}; }

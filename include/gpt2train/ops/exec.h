@@ -7,6 +7,8 @@
 
 namespace gpt2train {
 
+class Profiler;
+
 enum class Compute : std::uint8_t {
   kRun,
   kDryRun,  // ops check shapes and take their scratch, then return: memory is real, results are not
@@ -24,12 +26,17 @@ class Exec {
   Stream stream() const { return stream_; }
   bool tf32() const { return tf32_; }  // of fp32 matrix products
 
+  // Times every kernel from now on; it outlives the Exec. nullptr ends that.
+  void set_profiler(Profiler* profiler) { profiler_ = profiler; }
+  Profiler* profiler() const { return profiler_; }
+
  private:
   const KernelTable& kernels_;
   CachingAllocator& memory_;
   Compute compute_;
   Stream stream_;
   bool tf32_;
+  Profiler* profiler_ = nullptr;
 };
 
 }  // namespace gpt2train

@@ -50,6 +50,8 @@ class Trainer {
   std::optional<EvalEvent> evaluate();
   void save();
 
+  void set_profiler(Profiler* profiler) { exec_.set_profiler(profiler); }
+
   const Plan& plan() const { return plan_; }
   const ModelState& state() const { return *state_; }
   const TrainState& position() const { return position_; }

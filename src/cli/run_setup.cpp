@@ -1,0 +1,46 @@
+#include "src/cli/run_setup.h"
+
+#include "src/cli/machine.h"
+
+namespace gpt2train {
+namespace {
+
+const RunConfig& checked(const RunConfig& config, const Backend& backend) {
+  if (!backend.computes(config.dtype)) {
+    throw ConfigError("dtype",
+                      "float16 needs a CUDA device; the CPU trains in float32 or bfloat16");
+  }
+  return config;
+}
+
+Loader loader(const TokenSource& source, const char* name, const RunConfig& config, RandomUse use) {
+  return {source, name, config.model.block_size, config.seed, use};
+}
+
+}  // namespace
+
+RunSetup::RunSetup(const ConfigOptions& options)
+    : config(load_config(options.file, options.overrides)),
+      backend(open_backend(config.device)),
+      budget_bytes(resolve_budget(checked(config, *backend).memory, backend->info())),
+      train(config.data.train, config.data.format, config.model.vocab_size),
+      val(config.data.val, config.data.format, config.model.vocab_size),
+      train_data(loader(train, "data.train", config, RandomUse::kTrainSample)),
+      train_eval_data(loader(train, "data.train", config, RandomUse::kEvalSample)),
+      val_data(loader(val, "data.val", config, RandomUse::kEvalSample)) {
+  config.data.format = train.format();  // for whoever samples from the checkpoint
+}
+
+TrainerSetup RunSetup::trainer_setup(CachingAllocator& memory, TrainObserver& observer) const {
+  return {.kernels = backend->kernels(),
+          .memory = memory,
+          .config = config,
+          .config_yaml = dump_config(config),
+          .train_data = train_data,
+          .train_eval_data = train_eval_data,
+          .val_data = val_data,
+          .observer = observer,
+          .stream = backend->stream()};
+}
+
+}  // namespace gpt2train

@@ -1,0 +1,81 @@
+// What each call moves and computes, for profiles.
+#pragma once
+
+#include "gpt2train/ops/profiler.h"
+#include "kernels/table.h"
+
+namespace gpt2train::ops {
+
+template <class... Views>
+double bytes_of(const Views&... views) {
+  return (0.0 + ... + (views.present() ? static_cast<double>(views.bytes()) : 0.0));
+}
+
+// Of the rows of a table that tokens pick, only those.
+inline Work work_of(const EmbeddingForward& a) {
+  return {.bytes = 3.0 * bytes_of(a.out)};
+}
+inline Work work_of(const EmbeddingBackward& a) {
+  return {.bytes = bytes_of(a.d_out) * 2.0 + bytes_of(a.d_position_table) +
+                   static_cast<double>(a.d_out.count()) * 2.0 * sizeof(float)};
+}
+inline Work work_of(const Matmul& a) {
+  const auto inner = static_cast<double>(a.transpose_a ? a.a.rows() : a.a.width());
+  return {.bytes = bytes_of(a.out, a.a, a.b, a.bias) + (a.accumulate ? bytes_of(a.out) : 0.0),
+          .flops = 2.0 * static_cast<double>(a.out.count()) * inner};
+}
+inline Work work_of(const BiasBackward& a) {
+  return {.bytes = bytes_of(a.d_out, a.d_bias)};
+}
+inline Work work_of(const LayerNormForward& a) {
+  return {.bytes = bytes_of(a.out, a.mean, a.rstd, a.in, a.branch, a.sum, a.gamma, a.beta)};
+}
+inline Work work_of(const LayerNormBackward& a) {
+  return {.bytes = bytes_of(a.d_in, a.d_in, a.d_out, a.in, a.mean, a.rstd, a.gamma)};
+}
+inline Work work_of(const LayerNormRecompute& a) {
+  return {.bytes = bytes_of(a.out, a.in, a.mean, a.rstd, a.gamma, a.beta)};
+}
+inline Work work_of(const ResidualForward& a) {
+  return {.bytes = bytes_of(a.out, a.in, a.branch)};
+}
+inline Work work_of(const DropoutBackward& a) {
+  return {.bytes = bytes_of(a.out, a.in)};
+}
+inline Work work_of(const GeluForward& a) {
+  return {.bytes = bytes_of(a.out, a.in)};
+}
+inline Work work_of(const GeluBackward& a) {
+  return {.bytes = bytes_of(a.d_in, a.d_out, a.in)};
+}
+// Products of (T, D) matrices over the causal half, two forward and five backward.
+inline Work work_of(const AttentionForward& a) {
+  const auto time = static_cast<double>(a.out.shape[1]);
+  return {.bytes = bytes_of(a.out, a.lse, a.qkv),
+          .flops = 2.0 * static_cast<double>(a.out.count()) * time};
+}
+inline Work work_of(const AttentionBackward& a) {
+  const auto time = static_cast<double>(a.out.shape[1]);
+  return {.bytes = bytes_of(a.d_qkv, a.d_out, a.out, a.lse, a.qkv),
+          .flops = 5.0 * static_cast<double>(a.out.count()) * time};
+}
+inline Work work_of(const CrossEntropy& a) {
+  return {.bytes = bytes_of(a.logits, a.losses, a.targets) * (a.write_gradient ? 2.0 : 1.0)};
+}
+inline Work work_of(const LossSum& a) {
+  return {.bytes = bytes_of(a.losses)};
+}
+inline Work work_of(const GradNorm& a) {
+  return {.bytes = bytes_of(a.gradients)};
+}
+inline Work work_of(const AdamW& a) {
+  return {.bytes = bytes_of(a.weights, a.masters, a.masters, a.gradients, a.m, a.m, a.v, a.v)};
+}
+inline Work work_of(const Fill& a) {
+  return {.bytes = bytes_of(a.out)};
+}
+inline Work work_of(const Cast& a) {
+  return {.bytes = bytes_of(a.out, a.in)};
+}
+
+}  // namespace gpt2train::ops
