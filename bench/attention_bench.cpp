@@ -74,3 +74,5 @@ BENCHMARK_CAPTURE(attention_backward, cpu_bf16, DType::kBFloat16)->Apply(shapes)
 
 }  // namespace
 }  // namespace gpt2train::bench
+
+BENCHMARK_MAIN();

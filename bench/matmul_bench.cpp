@@ -68,3 +68,5 @@ GPT2_MATMUL_BENCH(cpu_bf16, DType::kBFloat16);
 
 }  // namespace
 }  // namespace gpt2train::bench
+
+BENCHMARK_MAIN();
