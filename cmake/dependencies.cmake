@@ -4,7 +4,10 @@ find_package(fmt 8 REQUIRED)
 find_package(nlohmann_json 3.10 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 find_package(yaml-cpp 0.6 REQUIRED)
-find_package(dnnl 2.2 REQUIRED)  # brings OpenCL in, which Debian's build of oneDNN links
+find_package(dnnl REQUIRED)  # brings OpenCL in, which Debian's build of oneDNN links
+if(dnnl_VERSION VERSION_LESS 2.2)  # its own check takes 3 for no successor of 2
+  message(FATAL_ERROR "oneDNN ${dnnl_VERSION} is too old: 2.2 or later is needed")
+endif()
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash>=0.8)
 find_package(benchmark 1.6 QUIET)

@@ -28,8 +28,8 @@ double share_of_peak(const KernelTime& kernel, const Peaks& peaks) {
                   kernel.work.flops / kernel.seconds / peaks.flops_per_second);
 }
 
-void print_table(const std::vector<KernelTime>& kernels, double steps, double step_seconds,
-                 const Peaks& peaks) {
+void print_kernels(const std::vector<KernelTime>& kernels, double steps, double step_seconds,
+                   const Peaks& peaks) {
   double sum = 0.0;
   for (const KernelTime& kernel : kernels) sum += kernel.seconds;
   fmt::print("{:<20} {:>7} {:>10} {:>6} {:>9} {:>9} {:>8}\n", "kernel", "calls", "ms/step", "share",
@@ -48,8 +48,8 @@ void print_table(const std::vector<KernelTime>& kernels, double steps, double st
       peaks.bytes_per_second * 1e-9, peaks.flops_per_second * 1e-9);
 }
 
-void print_json(const std::vector<KernelTime>& kernels, double steps, double step_seconds,
-                const Peaks& peaks) {
+void print_kernels_json(const std::vector<KernelTime>& kernels, double steps, double step_seconds,
+                        const Peaks& peaks) {
   nlohmann::ordered_json json = {{"step_seconds", step_seconds},
                                  {"peak_bytes_per_second", peaks.bytes_per_second},
                                  {"peak_flops_per_second", peaks.flops_per_second}};
@@ -85,7 +85,8 @@ void run(const ProfileOptions& options) {
       std::chrono::duration<double>(Clock::now() - begin).count() / options.steps;
   trainer.set_profiler(&profiler);
   for (int i = 0; i < options.steps; ++i) trainer.step();
-  (options.json ? print_json : print_table)(profiler.times(), options.steps, step_seconds, peaks);
+  (options.json ? print_kernels_json : print_kernels)(profiler.times(), options.steps, step_seconds,
+                                                      peaks);
 }
 
 }  // namespace

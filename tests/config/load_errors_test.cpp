@@ -184,8 +184,9 @@ TEST(LoadConfigErrors, PointAtBadYaml) {
   EXPECT_EQ(config_error("seed: 1\nmodel: [1, 2"),
             "f.yaml:2:1: not valid YAML: end of sequence flow not found");
   EXPECT_EQ(config_error("seed: 1\n n_layer: 2"), "f.yaml:2:9: not valid YAML: illegal map value");
-  EXPECT_EQ(config_error("seed: *x"),
-            "f.yaml:1:7: not valid YAML: the referenced anchor is not defined");
+  // yaml-cpp 0.8 names the anchor as well.
+  EXPECT_TRUE(config_error("seed: *x")
+                  .starts_with("f.yaml:1:7: not valid YAML: the referenced anchor is not defined"));
   EXPECT_EQ(config_error("out_dir: 'x\nseed: 3\n\n"),
             "f.yaml:2:8: not valid YAML: illegal EOF in scalar");
   EXPECT_NE(config_error(std::string(100000, '[')).find("not valid YAML"), std::string::npos);
