@@ -155,8 +155,8 @@ TEST(EmulatedExpandable, SegmentsGrowAndGiveTheSameNumbers) {
   EXPECT_EQ(emulator::device_bytes_in_use(), 0u);
 }
 
-// 65,536 times the gradients of a loss this large overflow, until the scale has come down.
-TEST(EmulatedFloat16, OverflowSkipsTheUpdateAndLowersTheLossScale) {
+// 65,536 times the gradients of a model this small overflow, until the scale has come down.
+RunConfig overflowing_config() {
   RunConfig config = tiny_config();
   config.dtype = DType::kFloat16;
   config.training.batch_size = 1;
@@ -164,11 +164,33 @@ TEST(EmulatedFloat16, OverflowSkipsTheUpdateAndLowersTheLossScale) {
   config.training.max_iters = 6;
   config.model.vocab_size = 5;
   config.model.block_size = 1;
-  const Curve curve = train(config, emulated_gpu());
+  return config;
+}
+
+TEST(EmulatedFloat16, OverflowSkipsTheUpdateAndLowersTheLossScale) {
+  const Curve curve = train(overflowing_config(), emulated_gpu());
   ASSERT_GT(curve.skipped, 0);
   EXPECT_EQ(curve.loss_scales.front(), 65536.0);
   EXPECT_EQ(curve.loss_scales[1], 32768.0);
   EXPECT_LT(curve.skipped, 6);
+}
+
+TEST(EmulatedFloat16, ResumesWithItsLossScale) {
+  RunConfig config = overflowing_config();
+  const Curve whole = train(config, emulated_gpu());
+  TempDir shared;
+  config.out_dir = shared.path();
+  config.training.max_iters = 3;
+  train(config, emulated_gpu());
+  config.init_from = "resume";
+  config.training.max_iters = 6;
+  const Curve rest = train(config, emulated_gpu());
+  ASSERT_EQ(rest.losses.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(rest.loss_scales[i], whole.loss_scales[i + 3]);
+    EXPECT_EQ(rest.losses[i], whole.losses[i + 3]);
+  }
+  EXPECT_EQ(rest.weights, whole.weights);
 }
 
 TEST(EmulatedCheckpoint, MovesToTheCpuAndBack) {
