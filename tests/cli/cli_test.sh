@@ -56,6 +56,7 @@ optimizer:
   lr_decay_iters: 20
 YAML
 run() { "$program" --config tiny.yaml "$@"; }
+start() { exec "$program" --config tiny.yaml "$@"; }  # with &: then $! is the program itself
 
 # ---- the main job ------------------------------------------------------------------------------
 run >log.txt 2>&1 || fail "training: $(tail -n 2 log.txt)"
@@ -138,20 +139,22 @@ run --out_dir=low --memory.limit=24MiB --memory.plan=off --batch_size=48 --gradi
 grep -q '"event":"out_of_memory"' low/metrics.jsonl || fail "nothing ran out of 24 MiB"
 
 # ---- signals -----------------------------------------------------------------------------------
-run --out_dir=whole --max_iters=60 --eval_interval=100 >/dev/null 2>&1 || fail "uninterrupted run"
-run --out_dir=cut --max_iters=60 --eval_interval=100 >cut.txt 2>&1 &
+run --out_dir=whole --max_iters=200 --eval_interval=100 >/dev/null 2>&1 || fail "uninterrupted run"
+start --out_dir=cut --max_iters=200 --eval_interval=100 >cut.txt 2>&1 &
 pid=$!
 until grep -q '"event":"step"' cut/metrics.jsonl 2>/dev/null; do sleep 0.01; done
 kill -INT $pid
 wait $pid || fail "SIGINT: exit $?"
-run --out_dir=cut --max_iters=60 --eval_interval=100 --init_from=resume >/dev/null 2>&1 || fail "resume after SIGINT"
+grep -q 'interrupted at iteration' cut.txt || fail "SIGINT did not interrupt: $(tail -n 1 cut.txt)"
+run --out_dir=cut --max_iters=200 --eval_interval=100 --init_from=resume >/dev/null 2>&1 || fail "resume after SIGINT"
 
-run --out_dir=killed --max_iters=60 --eval_interval=100 --checkpoint_interval=5 >/dev/null 2>&1 &
+start --out_dir=killed --max_iters=200 --eval_interval=100 --checkpoint_interval=5 >/dev/null 2>&1 &
 pid=$!
 until [ -d killed/step-00000005 ]; do sleep 0.01; done
 kill -KILL $pid
 wait $pid 2>/dev/null
-run --out_dir=killed --max_iters=60 --eval_interval=100 --checkpoint_interval=5 --init_from=resume >/dev/null 2>&1 ||
+[ -d killed/step-00000200 ] && fail "kill -9 came too late"
+run --out_dir=killed --max_iters=200 --eval_interval=100 --checkpoint_interval=5 --init_from=resume >/dev/null 2>&1 ||
   fail "resume after kill -9"
 losses() { sed -n 's/.*"event":"step","step":\([0-9]*\),"loss":\([^,]*\),.*/\1 \2/p' "$1/metrics.jsonl" | sort -n -u; }
 for dir_name in cut killed; do
@@ -161,7 +164,7 @@ done
 # ---- a torn checkpoint -------------------------------------------------------------------------
 newest=$(ls -d killed/step-* | tail -n 1)
 printf 'x' | dd of="$newest/model.safetensors" bs=1 seek=900 conv=notrunc 2>/dev/null
-run --out_dir=killed --init_from=resume --max_iters=61 >log.txt 2>&1 || fail "resume past a corrupted checkpoint"
+run --out_dir=killed --init_from=resume --max_iters=201 >log.txt 2>&1 || fail "resume past a corrupted checkpoint"
 grep -q 'skipped .*step-' log.txt || fail "the corrupted checkpoint was not named"
 
 [ $failures = 0 ] && echo "all command-line checks passed"
