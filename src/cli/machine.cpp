@@ -66,12 +66,19 @@ std::unique_ptr<Backend> open_backend(DeviceChoice device) {
 }
 
 std::string device_memory_lines(const Backend& backend, std::size_t reserved_bytes) {
+  const std::vector<ProcessMemory> processes = backend.processes();
+  // In a container the numbers may be those of the machine, and nobody is known to be this run.
+  const bool self_known = std::any_of(processes.begin(), processes.end(),
+                                      [](const ProcessMemory& p) { return p.pid == getpid(); });
   std::string lines;
-  for (const ProcessMemory& process : backend.processes()) {
+  for (const ProcessMemory& process : processes) {
     const std::string size = process.bytes ? human_bytes(*process.bytes) : "an unknown amount";
     if (process.pid != getpid()) {
       lines += fmt::format("{}:  {} taken by {} (process {})\n", backend.kernels().name, size,
-                           process.name.empty() ? "another program" : process.name, process.pid);
+                           !process.name.empty() ? process.name.c_str()
+                           : self_known          ? "another program"
+                                                 : "a program",
+                           process.pid);
     } else if (process.bytes && *process.bytes >= reserved_bytes) {
       lines +=
           fmt::format("{}:  {} taken by this run: {} in the ledger, {} context and libraries\n",

@@ -91,7 +91,7 @@ class CudaBackend final : public Backend {
 
  private:
   static constexpr int kDevice = 0;  // of the visible ones: CUDA_VISIBLE_DEVICES chooses
-  // cuBLASLt loads its kernels when they are first used.
+  // cuBLASLt loads its kernels when they are first used. An allowance, not measured yet.
   static constexpr std::size_t kLibraryBytes = std::size_t{256} << 20;
   CudaUpstream upstream_{kDevice};
   Stream stream_;

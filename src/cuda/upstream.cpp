@@ -9,7 +9,7 @@
 namespace gpt2train {
 namespace {
 
-constexpr std::size_t kPiece = 2 * kMiB;  // the granularity of every card since Pascal
+constexpr std::size_t kPiece = 2 * kMiB;
 
 void check_driver(CUresult status, const char* call, int line) {
   if (status == CUDA_SUCCESS) return;
@@ -51,6 +51,11 @@ void* CudaUpstream::reserve(std::size_t bytes) {
   GPT2_DRIVER_CHECK(cuDeviceGetAttribute(
       &supported, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, device_));
   if (supported == 0) return nullptr;
+  std::size_t granularity = 0;
+  const CUmemAllocationProp properties = pinned_to(device_);
+  GPT2_DRIVER_CHECK(
+      cuMemGetAllocationGranularity(&granularity, &properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+  if (kPiece % granularity != 0) return nullptr;
   CUdeviceptr range = 0;
   GPT2_DRIVER_CHECK(cuMemAddressReserve(&range, bytes, kPiece, 0, 0));
   return reinterpret_cast<void*>(range);

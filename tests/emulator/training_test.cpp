@@ -107,6 +107,17 @@ TEST_P(EmulatedTraining, RecomputationChangesNoBit) {
   }
 }
 
+TEST(EmulatedTf32, RoundsTheFactorsOfFloat32ProductsWhereItIsAskedFor) {
+  RunConfig config = tiny_config();
+  const Curve exact = train(config, emulated_gpu());
+  config.tf32 = true;
+  const Curve rounded = train(config, emulated_gpu());
+  EXPECT_NE(rounded.losses, exact.losses);
+  for (std::size_t i = 0; i < exact.losses.size(); ++i) {
+    EXPECT_NEAR(rounded.losses[i], exact.losses[i], 5e-3) << i;
+  }
+}
+
 // Whose logits are larger than a small segment.
 RunConfig larger_config() {
   RunConfig config = tiny_config();

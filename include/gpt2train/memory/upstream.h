@@ -20,8 +20,8 @@ class Upstream {
   // no such thing.
   [[nodiscard]] virtual void* reserve(std::size_t bytes) = 0;
   virtual void unreserve(void* range, std::size_t bytes) noexcept = 0;
-  // Memory behind [at, at + bytes), multiples of 2 MiB; false when the device has no room. The
-  // first form gives what the second takes back, in any pieces.
+  // Memory behind [at, at + bytes), multiples of 2 MiB; false when the device has no room. What was
+  // committed may be given back in other pieces.
   [[nodiscard]] virtual bool commit(void* at, std::size_t bytes) = 0;
   virtual void decommit(void* at, std::size_t bytes) noexcept = 0;
 

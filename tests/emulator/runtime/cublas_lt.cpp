@@ -1,5 +1,6 @@
 #include <cublasLt.h>
 
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -13,6 +14,7 @@ struct cublasLtMatrixLayoutOpaque_t {
   std::int64_t rows, columns, leading;
 };
 struct cublasLtMatmulDescOpaque_t {
+  cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
   cublasOperation_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   const void* bias = nullptr;
@@ -47,6 +49,11 @@ void put(void* data, cudaDataType type, std::int64_t i, float value) {
   }
 }
 
+// Ten bits of fraction are left; ties go away from zero, as on a tensor core.
+float to_tf32(float x) {
+  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(x) + 0x1000u) & ~0x1FFFu);
+}
+
 // op(matrix) as fp32, by rows of `columns`.
 std::vector<float> widened(const void* data, const cublasLtMatrixLayoutOpaque_t& m,
                            cublasOperation_t op) {
@@ -69,9 +76,9 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t,
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t compute,
                                         cudaDataType) {
-  *desc = new cublasLtMatmulDescOpaque_t;
+  *desc = new cublasLtMatmulDescOpaque_t{.compute = compute};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
@@ -146,8 +153,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t*, void*,
                               std::size_t, cudaStream_t) {
   const std::int64_t m = d_layout->rows, n = d_layout->columns;
-  const auto left = widened(a, *a_layout, desc->transpose_a);
-  const auto right = widened(b, *b_layout, desc->transpose_b);
+  auto left = widened(a, *a_layout, desc->transpose_a);
+  auto right = widened(b, *b_layout, desc->transpose_b);
+  if (desc->compute == CUBLAS_COMPUTE_32F_FAST_TF32) {
+    for (float& x : left) x = to_tf32(x);
+    for (float& x : right) x = to_tf32(x);
+  }
   const auto k = static_cast<std::int64_t>(left.size()) / m;
   if (std::ssize(right) != k * n || c_layout->rows != m || c_layout->columns != n) {
     return CUBLAS_STATUS_INVALID_VALUE;

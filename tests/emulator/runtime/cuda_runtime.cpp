@@ -174,6 +174,12 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute, CUdevice) {
   return CUDA_SUCCESS;
 }
 
+CUresult cuMemGetAllocationGranularity(std::size_t* bytes, const CUmemAllocationProp*,
+                                       CUmemAllocationGranularity_flags) {
+  *bytes = std::size_t{2} << 20;
+  return CUDA_SUCCESS;
+}
+
 CUresult cuMemAddressReserve(CUdeviceptr* range, std::size_t bytes, std::size_t alignment,
                              CUdeviceptr, unsigned long long) {
   void* mapped = mmap(nullptr, bytes + alignment, PROT_NONE,
