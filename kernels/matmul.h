@@ -19,6 +19,7 @@ struct Matmul {
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;  // out += product
+  bool tune = false;        // choose the fastest way by trying, where there are several
   bool tf32 = false;        // fp32 factors may be rounded to TF32's 11 bits, where there is TF32
   Workspace workspace = {};
 };

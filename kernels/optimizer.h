@@ -15,6 +15,7 @@ enum GradState : int {
   kGradStateNorm = 0,    // L2 norm of the gradients (not its square), without the loss scale
   kGradStateClip = 1,    // factor on the gradients: min(1, clip / norm) / loss scale
   kGradStateFinite = 2,  // 1, or 0 when any gradient is infinite or NaN
+  kGradStateLoss = 3,    // of the step; neither kernel touches it
   kGradStateCount = 4,
 };
 

@@ -44,6 +44,10 @@ struct KernelTable {
   void (*upload)(void* to, const void* from, std::size_t bytes, Stream) = nullptr;
   void (*download)(void* to, const void* from, std::size_t bytes, Stream) = nullptr;
 
+  // Names a stretch of work for the device's profiler; null where there is none. Nests.
+  void (*begin_range)(const char* name) = nullptr;
+  void (*end_range)() = nullptr;
+
   // Scratch bytes of a call: functions of shapes, dtypes and the device, never of data pointers
   // (except whether an optional operand is present).
   std::size_t (*embedding_backward_workspace)(const EmbeddingBackward&) = nullptr;

@@ -132,7 +132,7 @@ void clear_unseen(float* values, const Pair& pair, std::int64_t query) {
 void dropout_tile(float* factors, const Dropout& dropout, const Sizes& s, std::int64_t b,
                   std::int64_t h, std::int64_t first_query, std::int64_t first_key) {
   float lines[simd::kWidth * kTile];
-  const auto sample = dropout.first_sample + static_cast<std::uint64_t>(b);
+  const auto sample = dropout.row_0() + static_cast<std::uint64_t>(b);
   const std::int64_t end = std::min(first_query + kTile, s.time);
   for (std::int64_t query = first_query; query < end; query += simd::kWidth) {
     for (int lane = 0; lane < simd::kWidth; ++lane) {

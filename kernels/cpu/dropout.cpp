@@ -90,7 +90,7 @@ RowMask::RowMask(const Dropout& dropout, std::int64_t time, std::int64_t width)
 
 const float* RowMask::operator()(std::int64_t row, std::int64_t column, std::int64_t count) {
   if (dropout_.active()) {
-    const std::uint64_t sample = dropout_.first_sample + static_cast<std::uint64_t>(row / time_);
+    const std::uint64_t sample = dropout_.row_0() + static_cast<std::uint64_t>(row / time_);
     dropout_mask(mask_, count, dropout_, sample, row % time_ * width_ + column);
   }
   return mask_;

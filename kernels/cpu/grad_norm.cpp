@@ -56,7 +56,6 @@ void grad_norm(const GradNorm& args, Stream) {
   const double norm = std::sqrt(total) / double{args.loss_scale};
   const double clip = args.max_norm > 0.0f ? std::min(1.0, args.max_norm / norm) : 1.0;
   float* state = args.state.as<float>();
-  std::fill_n(state, static_cast<int>(kGradStateCount), 0.0f);
   state[kGradStateNorm] = static_cast<float>(norm);
   state[kGradStateClip] = static_cast<float>(clip / double{args.loss_scale});
   state[kGradStateFinite] = std::isfinite(total) ? 1.0f : 0.0f;

@@ -1,4 +1,4 @@
-// Between host memory, which is pageable here, and the device's.
+// Between host memory and the device's.
 #include <cuda_runtime_api.h>
 
 #include "kernels/cuda/check.h"
@@ -6,7 +6,7 @@
 
 namespace gpt2train::cuda {
 
-// The runtime has read pageable memory by the time it returns.
+// The runtime has read pageable memory by the time it returns; pinned memory is read later.
 void upload(void* to, const void* from, std::size_t bytes, Stream stream) {
   GPT2_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
                                   static_cast<cudaStream_t>(stream.handle)));

@@ -31,6 +31,9 @@ void cast(const Cast& args, Stream);
 void upload(void* to, const void* from, std::size_t bytes, Stream);
 void download(void* to, const void* from, std::size_t bytes, Stream);
 
+void begin_range(const char* name);
+void end_range();
+
 }  // namespace gpt2train::cuda
 
 namespace gpt2train {

@@ -12,7 +12,7 @@ __device__ __forceinline__ float dropout_factor(const Dropout& dropout, std::uin
 
 __device__ __forceinline__ Philox4 dropout_words(const Dropout& dropout, std::uint32_t sample,
                                                  std::int64_t element) {
-  return random_words(dropout.seed, dropout.use, dropout.first_sample + sample, dropout.layer,
+  return random_words(dropout.seed, dropout.use, dropout.row_0() + sample, dropout.layer,
                       static_cast<std::uint32_t>(element / 4));
 }
 

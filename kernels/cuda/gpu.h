@@ -413,7 +413,8 @@ void gpu_launch(const Launch& launch, void (*kernel)(Parameters...),
 #ifdef GPT2TRAIN_EMULATE
   emulator::launch(
       launch.grid, launch.block, launch.shared_bytes,
-      [&] { kernel(static_cast<Parameters>(arguments)...); }, Site::current());
+      [kernel, ... values = static_cast<Parameters>(arguments)] { kernel(values...); },
+      Site::current());
 #else
   if (launch.shared_bytes > 48 * 1024) {
     GPT2_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

@@ -56,7 +56,6 @@ __global__ void __launch_bounds__(kBlock)
   if (threadIdx.x != 0) return;
   const double norm = sqrt(sum) / double{loss_scale};
   const double clip = max_norm > 0.0f && norm > double{max_norm} ? double{max_norm} / norm : 1.0;
-  for (int i = 0; i < kGradStateCount; ++i) state[i] = 0.0f;
   state[kGradStateNorm] = static_cast<float>(norm);
   state[kGradStateClip] = static_cast<float>(clip / double{loss_scale});
   state[kGradStateFinite] = sum <= 1.7976931348623157e308 ? 1.0f : 0.0f;  // false for a NaN

@@ -26,6 +26,8 @@ const KernelTable& cuda_kernels() {
     table.cast = cuda::cast;
     table.upload = cuda::upload;
     table.download = cuda::download;
+    table.begin_range = cuda::begin_range;
+    table.end_range = cuda::end_range;
     return table;
   }();
   return kTable;

@@ -96,7 +96,7 @@ class Sampler {
 
   std::vector<float> next_logits(std::span<const std::int32_t> context) {
     const PhaseScope phase(memory_, Phase::kSampling);
-    const AllocScope scope(memory_, "sampling");
+    const Scope scope(exec_, "sampling");
     const auto time = static_cast<std::int64_t>(context.size());
     const Tensor tokens(memory_, Tag::kStaging, "tokens", DType::kInt32, {1, time});
     ops::upload(exec_, tokens, context.data());

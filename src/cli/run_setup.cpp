@@ -32,15 +32,14 @@ RunSetup::RunSetup(const ConfigOptions& options)
 }
 
 TrainerSetup RunSetup::trainer_setup(CachingAllocator& memory, TrainObserver& observer) const {
-  return {.kernels = backend->kernels(),
+  return {.backend = *backend,
           .memory = memory,
           .config = config,
           .config_yaml = dump_config(config),
           .train_data = train_data,
           .train_eval_data = train_eval_data,
           .val_data = val_data,
-          .observer = observer,
-          .stream = backend->stream()};
+          .observer = observer};
 }
 
 }  // namespace gpt2train

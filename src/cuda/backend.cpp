@@ -40,6 +40,47 @@ class CudaStopwatch final : public Stopwatch {
   cudaEvent_t start_ = nullptr, stop_ = nullptr;
 };
 
+class CudaGraph final : public Recording {
+ public:
+  explicit CudaGraph(cudaGraphExec_t graph) : graph_(graph) {}
+  ~CudaGraph() override { static_cast<void>(cudaGraphExecDestroy(graph_)); }
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+
+  void replay(Stream stream) override {
+    GPT2_CUDA_CHECK(cudaGraphLaunch(graph_, static_cast<cudaStream_t>(stream.handle)));
+  }
+
+ private:
+  cudaGraphExec_t graph_;
+};
+
+// What a stream was asked for between the two ends of its life.
+class Capture {
+ public:
+  // Relaxed: the allocator may still take and give back segments.
+  explicit Capture(cudaStream_t stream) : stream_(stream) {
+    GPT2_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
+  }
+  ~Capture() {
+    if (!ended_) static_cast<void>(cudaStreamEndCapture(stream_, &graph_));
+    if (graph_ != nullptr) static_cast<void>(cudaGraphDestroy(graph_));
+  }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  cudaGraph_t end() {
+    ended_ = true;
+    GPT2_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph_));
+    return graph_;
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraph_t graph_ = nullptr;
+  bool ended_ = false;
+};
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend() {
@@ -76,6 +117,25 @@ class CudaBackend final : public Backend {
     char bus_id[32] = {};
     GPT2_CUDA_CHECK(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, kDevice));
     return processes_on_gpu(bus_id);
+  }
+
+  std::shared_ptr<void> host_memory(std::size_t bytes) const override {
+    void* data = nullptr;
+    GPT2_CUDA_CHECK(cudaHostAlloc(&data, bytes, cudaHostAllocDefault));
+    return std::shared_ptr<void>(data, [](void* p) { static_cast<void>(cudaFreeHost(p)); });
+  }
+
+  std::unique_ptr<Recording> record(const std::function<void()>& work) const override {
+    Capture capture(static_cast<cudaStream_t>(stream_.handle));
+    work();
+    cudaGraphExec_t graph = nullptr;
+    const cudaError_t status = cudaGraphInstantiate(&graph, capture.end(), 0);
+    if (status == cudaErrorMemoryAllocation) {
+      static_cast<void>(cudaGetLastError());  // or a later call would report it
+      return nullptr;
+    }
+    GPT2_CUDA_CHECK(status);
+    return std::make_unique<CudaGraph>(graph);
   }
 
   DeviceInfo info() const override {

@@ -22,13 +22,8 @@ Loader::Loader(const TokenSource& source, std::string name, std::int64_t block_s
   }
 }
 
-void Loader::read(std::uint64_t first_sample, std::int64_t rows, Batch& batch) const {
-  GPT2_CHECK(rows >= 0, "a batch of ", rows, " rows");
-  batch.rows = rows;
-  batch.time = block_size_;
-  batch.inputs.resize(static_cast<std::size_t>(rows * block_size_));
-  batch.targets.resize(batch.inputs.size());
-
+void Loader::read(std::uint64_t first_sample, std::int64_t rows, std::int32_t* inputs,
+                  std::int32_t* targets) const {
   std::vector<std::int32_t> window(static_cast<std::size_t>(block_size_) + 1);
   for (std::int64_t row = 0; row < rows; ++row) {
     const Philox4 words =
@@ -36,9 +31,18 @@ void Loader::read(std::uint64_t first_sample, std::int64_t rows, Batch& batch) c
     const std::uint64_t word = words[0] | std::uint64_t{words[1]} << 32;
     const std::uint64_t place = below(word, static_cast<std::uint64_t>(window_count_));
     source_.read_window(static_cast<std::int64_t>(place), window);
-    std::copy(window.begin(), window.end() - 1, batch.inputs.begin() + row * block_size_);
-    std::copy(window.begin() + 1, window.end(), batch.targets.begin() + row * block_size_);
+    std::copy(window.begin(), window.end() - 1, inputs + row * block_size_);
+    std::copy(window.begin() + 1, window.end(), targets + row * block_size_);
   }
+}
+
+void Loader::read(std::uint64_t first_sample, std::int64_t rows, Batch& batch) const {
+  GPT2_CHECK(rows >= 0, "a batch of ", rows, " rows");
+  batch.rows = rows;
+  batch.time = block_size_;
+  batch.inputs.resize(static_cast<std::size_t>(rows * block_size_));
+  batch.targets.resize(batch.inputs.size());
+  read(first_sample, rows, batch.inputs.data(), batch.targets.data());
 }
 
 }  // namespace gpt2train

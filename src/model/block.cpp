@@ -161,7 +161,7 @@ void attention_half_backward(const Pass& pass, const BlockTensors& w, const Bloc
 
 Tensor block_forward(const Pass& pass, const BlockTensors& weights, std::int64_t layer, Tensor x,
                      BlockSaved* saved) {
-  const AllocScope scope(pass.exec.memory(), concat("block ", layer));
+  const Scope scope(pass.exec, concat("block ", layer));
   const std::int64_t C = pass.config.n_embd;
   const bool keep_intermediates = saved != nullptr && pass.recompute != Recompute::kBlock;
 
@@ -198,7 +198,7 @@ Tensor block_forward(const Pass& pass, const BlockTensors& weights, std::int64_t
 
 void block_backward(const Pass& pass, const BlockTensors& weights, const BlockTensors& gradients,
                     std::int64_t layer, BlockSaved saved, const TensorView& d_y, bool accumulate) {
-  const AllocScope scope(pass.exec.memory(), concat("block ", layer, " backward"));
+  const Scope scope(pass.exec, concat("block ", layer, " backward"));
   if (pass.recompute == Recompute::kBlock) forward_to_fc(pass, weights, layer, saved);
   mlp_backward(pass, weights, gradients, layer, saved, d_y, accumulate);
   attention_half_backward(pass, weights, gradients, layer, saved, d_y, accumulate);

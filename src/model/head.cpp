@@ -29,7 +29,7 @@ TensorView flat_slice(const TensorView& flat, std::int64_t first, std::int64_t c
 
 void head_loss(const Pass& pass, const HeadMode& mode, const TensorView& losses,
                const TensorView& x, const TensorView& wte, const TensorView& targets) {
-  const AllocScope scope(pass.exec.memory(), "head");
+  const Scope scope(pass.exec, "head");
   const std::int64_t rows = x.rows(), step = rows_alive(mode, rows);
   const Tensor logits = make_logits(pass, step, wte.rows());
   for (std::int64_t first = 0; first < rows; first += step) {
@@ -47,7 +47,7 @@ void head_loss_backward(const Pass& pass, const HeadMode& mode, const TensorView
                         const TensorView& d_x, const TensorView& d_wte, const TensorView& x,
                         const TensorView& wte, const TensorView& targets, float scale,
                         bool accumulate) {
-  const AllocScope scope(pass.exec.memory(), "head");
+  const Scope scope(pass.exec, "head");
   const std::int64_t rows = x.rows(), step = rows_alive(mode, rows);
   const Tensor logits = make_logits(pass, step, wte.rows());
   for (std::int64_t first = 0; first < rows; first += step) {
@@ -67,7 +67,7 @@ void head_loss_backward(const Pass& pass, const HeadMode& mode, const TensorView
 }
 
 Tensor head_logits(const Pass& pass, const TensorView& rows, const TensorView& wte) {
-  const AllocScope scope(pass.exec.memory(), "head");
+  const Scope scope(pass.exec, "head");
   Tensor logits = make_logits(pass, rows.rows(), wte.rows());
   linear_forward(pass.exec, logits, rows, wte, {});
   return logits;

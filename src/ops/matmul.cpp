@@ -20,6 +20,7 @@ void matmul(const Exec& exec, Matmul args) {
                  (args.bias.count() == n && args.bias.dtype == args.a.dtype && !args.accumulate),
              "matmul: bias ", args.bias.shape, " for ", n, " columns");
   args.tf32 = exec.tf32();
+  args.tune = exec.tune_matmul();
   const Buffer scratch =
       take_workspace(exec, exec.kernels().matmul_workspace, args, "matmul_scratch");
   launch(exec, "matmul", exec.kernels().matmul, args);

@@ -10,21 +10,27 @@ std::optional<float> evaluate_split(const Exec& exec, const RunConfig& config, c
                                     const char* split, const StopCheck& stop) {
   CachingAllocator& memory = exec.memory();
   const PhaseScope phase(memory, Phase::kEvaluation);
-  const AllocScope scope(memory, concat("evaluation of ", split));
+  const Scope scope(exec, concat("evaluation of ", split));
   const std::int64_t T = config.model.block_size;
   const std::int64_t samples = config.evaluation.eval_iters * config.training.batch_size;
   const float scale = 1.0f / static_cast<float>(samples * T);
 
   Batch host;
   const auto run = [&](std::int64_t first, std::int64_t rows) {
-    const StagedBatch batch = stage(exec, rows, T, loader, static_cast<std::uint64_t>(first), host);
+    const Tensor inputs(memory, Tag::kStaging, "inputs", DType::kInt32, {rows, T});
+    const Tensor targets(memory, Tag::kStaging, "targets", DType::kInt32, {rows, T});
+    if (!exec.dry_run()) {
+      loader->read(static_cast<std::uint64_t>(first), rows, host);
+      ops::upload(exec, inputs, host.inputs.data());
+      ops::upload(exec, targets, host.targets.data());
+    }
     const Tensor losses(memory, Tag::kActivations, "losses", DType::kFloat32, {rows * T});
     const Pass pass{.exec = exec,
                     .config = config.model,
                     .precision = precision_of(config),
                     .batch = rows,
                     .time = T};
-    forward_loss(pass, head_mode_of(config), state.weights(), batch.inputs, batch.targets, losses);
+    forward_loss(pass, head_mode_of(config), state.weights(), inputs, targets, losses);
     ops::loss_sum(
         exec,
         {.cell = state.loss_cell(), .losses = losses, .scale = scale, .accumulate = first > 0});

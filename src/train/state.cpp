@@ -49,7 +49,6 @@ ModelState::ModelState(const Exec& exec, const ModelConfig& config, Precision pr
   v_ = flat(Tag::kOptimizer, "adam_v", Role::kMoment);
   grad_state_ = Tensor(exec.memory(), Tag::kOptimizer, "grad_state", DType::kFloat32,
                        {std::int64_t{kGradStateCount}});
-  loss_cell_ = Tensor(exec.memory(), Tag::kWorkspace, "loss", DType::kFloat32, {1});
   gradient_tensors_ = bind(layout_, gradients_);
 }
 

@@ -7,11 +7,31 @@
 namespace gpt2train {
 namespace {
 
+// A micro-batch on the device.
+struct StagedBatch {
+  Tensor inputs, targets;  // (B, T) int32
+  Tensor first_sample;     // (2) int32: the 64 bits of the first row's run-wide index
+};
+
+StagedBatch make_staged(const Exec& exec, std::int64_t rows, std::int64_t time) {
+  const auto tensor = [&](const char* name, Shape shape) {
+    return Tensor(exec.memory(), Tag::kStaging, name, DType::kInt32, shape);
+  };
+  return {.inputs = tensor("inputs", {rows, time}),
+          .targets = tensor("targets", {rows, time}),
+          .first_sample = tensor("first_sample", {2})};
+}
+
+void upload(const Exec& exec, const StagedBatch& batch, const StepRows& rows) {
+  ops::upload(exec, batch.inputs, rows.inputs);
+  ops::upload(exec, batch.targets, rows.targets);
+  ops::upload(exec, batch.first_sample, rows.samples);
+}
+
 void run_micro_batch(const Exec& exec, const RunConfig& config, const Plan& plan,
-                     const ModelState& state, const Loader* loader, std::uint64_t first_sample,
-                     float loss_scale, bool accumulate, Batch& host) {
+                     const ModelState& state, const StagedBatch& batch, float loss_scale,
+                     bool accumulate) {
   const std::int64_t B = plan.micro_batch, T = config.model.block_size;
-  const StagedBatch batch = stage(exec, B, T, loader, first_sample, host);
   const Tensor losses(exec.memory(), Tag::kActivations, "losses", DType::kFloat32, {B * T});
   const Pass pass{.exec = exec,
                   .config = config.model,
@@ -20,7 +40,7 @@ void run_micro_batch(const Exec& exec, const RunConfig& config, const Plan& plan
                   .time = T,
                   .training = true,
                   .seed = config.seed,
-                  .first_sample = first_sample,
+                  .first_sample = static_cast<const std::uint64_t*>(batch.first_sample.view().data),
                   .recompute = plan.recompute};
   const float scale = 1.0f / static_cast<float>(config.training.effective_batch() * T);
   forward_backward(pass, head_mode_of(config), state.weights(), state.gradients(), batch.inputs,
@@ -61,45 +81,48 @@ HeadMode head_mode_of(const RunConfig& config) {
   return {.logits = config.memory.logits, .chunk_rows = config.memory.logits_rows};
 }
 
-StagedBatch stage(const Exec& exec, std::int64_t rows, std::int64_t time, const Loader* loader,
-                  std::uint64_t first_sample, Batch& host) {
-  const Shape shape{rows, time};
-  StagedBatch batch{
-      .inputs = Tensor(exec.memory(), Tag::kStaging, "inputs", DType::kInt32, shape),
-      .targets = Tensor(exec.memory(), Tag::kStaging, "targets", DType::kInt32, shape)};
-  if (exec.dry_run()) return batch;
-  loader->read(first_sample, rows, host);
-  ops::upload(exec, batch.inputs, host.inputs.data());
-  ops::upload(exec, batch.targets, host.targets.data());
-  return batch;
-}
-
 std::optional<StepResult> train_step(const Exec& exec, const RunConfig& config, const Plan& plan,
-                                     ModelState& state, const Loader* loader,
+                                     ModelState& state, StepSource* source,
                                      const StepPosition& position, const StopCheck& stop) {
   CachingAllocator& memory = exec.memory();
   const PhaseScope phase(memory, Phase::kTraining);
-  const AllocScope scope(memory, concat("step ", position.iteration));
-  Batch host;
+  const Scope scope(exec, concat("step ", position.iteration));
+  const std::int64_t T = config.model.block_size;
+  const StagedBatch batch = make_staged(exec, plan.micro_batch, T);
+  const StepRows rows = source == nullptr ? StepRows{} : source->tokens.at(position.first_sample);
   for (std::int64_t micro = 0; micro < plan.accumulation; ++micro) {
     if (stop && stop(micro, plan.accumulation)) return std::nullopt;
-    const AllocScope micro_scope(memory, concat("micro ", micro));
-    const std::uint64_t generation = memory.segment_generation();
-    run_micro_batch(exec, config, plan, state, loader,
-                    position.first_sample + static_cast<std::uint64_t>(micro * plan.micro_batch),
-                    position.loss_scale, micro > 0, host);
-    // A repeated micro-batch that moved no segment starts the next one where it started itself.
-    if (exec.dry_run() && micro > 0 && memory.segment_generation() == generation) break;
+    const Scope micro_scope(exec, concat("micro ", micro));
+    const MicroBatchKey key{.plan = plan,
+                            .accumulate = micro > 0,
+                            .loss_scale = position.loss_scale,
+                            .inputs = batch.inputs.view().data,
+                            .targets = batch.targets.view().data,
+                            .first_sample = batch.first_sample.view().data,
+                            .segment_generation = memory.segment_generation()};
+    const auto work = [&] {
+      run_micro_batch(exec, config, plan, state, batch, key.loss_scale, key.accumulate);
+    };
+    if (source == nullptr) {
+      work();
+      // A repeat that moved no segment starts the next one where it started itself.
+      if (micro > 0 && memory.segment_generation() == key.segment_generation) break;
+    } else {
+      upload(exec, batch, rows.from(micro * plan.micro_batch, T));
+      source->replay.run(exec, key, work);
+    }
   }
   update_weights(exec, config.optimizer, state, position);
+  if (source == nullptr) return StepResult{};
 
-  StepResult result;
-  float grad_state[kGradStateCount] = {0.0f, 1.0f, 1.0f, 0.0f};
+  // The device is still at work: the next step's tokens are read meanwhile.
+  source->tokens.at(position.first_sample +
+                    static_cast<std::uint64_t>(config.training.effective_batch()));
+  float grad_state[kGradStateCount] = {};
   ops::download(exec, grad_state, state.grad_state());
-  ops::download(exec, &result.loss, state.loss_cell());
-  result.norm = grad_state[kGradStateNorm];
-  result.finite = grad_state[kGradStateFinite] != 0.0f;
-  return result;
+  return StepResult{.loss = grad_state[kGradStateLoss],
+                    .norm = grad_state[kGradStateNorm],
+                    .finite = grad_state[kGradStateFinite] != 0.0f};
 }
 
 }  // namespace gpt2train

@@ -30,7 +30,11 @@ Trainer::Trainer(const TrainerSetup& setup)
     : setup_(setup),
       config_(setup.config),
       memory_(setup.memory),
-      exec_(setup.kernels, setup.memory, Compute::kRun, setup.stream, setup.config.tf32) {
+      exec_(setup.backend.kernels(), setup.memory, Compute::kRun, setup.backend.stream(),
+            setup.config.tf32, setup.config.tune_matmul),
+      source_{.tokens = {setup.backend, setup.train_data, setup.config.training.effective_batch(),
+                         setup.config.model.block_size},
+              .replay = Replay(setup.backend, setup.config.cuda_graphs)} {
   position_.seed = config_.seed;
   plan_ = configured_plan(config_);
   if (config_.init_from == "resume") resume();
@@ -46,22 +50,22 @@ Trainer::Trainer(const TrainerSetup& setup)
     load();
   } catch (const OutOfMemoryError& error) {  // weights and moments alone: no plan can help
     throw OutOfMemoryError(error.facts(),
-                           to_text(advise(setup_.kernels, config_, memory_.budget_bytes())));
+                           to_text(advise(exec_.kernels(), config_, memory_.budget_bytes())));
   }
 }
 
 void Trainer::choose_initial_plan() {
   const Plan wanted = plan_;
   const std::size_t budget = memory_.budget_bytes();
-  prediction_ = predict(setup_.kernels, config_, plan_, budget, position_.iteration);
+  prediction_ = predict(exec_.kernels(), config_, plan_, budget, position_.iteration);
   if (config_.memory.plan == PlanMode::kAuto && !prediction_.fits()) {
-    const std::optional<ChosenPlan> chosen =
-        choose_plan(setup_.kernels, config_, candidate_plans(config_), budget, position_.iteration);
+    const std::optional<ChosenPlan> chosen = choose_plan(
+        exec_.kernels(), config_, candidate_plans(config_), budget, position_.iteration);
     if (!chosen) {
       OutOfMemoryError::Facts facts = prediction_.failure.value_or(OutOfMemoryError::Facts{});
       throw OutOfMemoryError(
           std::move(facts),
-          concat("no micro-batch fits; ", to_text(advise(setup_.kernels, config_, budget))));
+          concat("no micro-batch fits; ", to_text(advise(exec_.kernels(), config_, budget))));
     }
     plan_ = chosen->plan;
     prediction_ = chosen->prediction;
@@ -134,7 +138,7 @@ void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
   std::optional<ChosenPlan> next;
   for (const Plan& plan : candidate_plans(config_)) {
     if (plan.micro_batch > plan_.micro_batch || plan == plan_) continue;
-    Prediction prediction = predict(setup_.kernels, config_, plan, budget, position_.iteration);
+    Prediction prediction = predict(exec_.kernels(), config_, plan, budget, position_.iteration);
     const std::size_t peak = prediction.stats.peak_allocated_bytes;
     if (!prediction.fits() ||
         (prediction_.fits() && peak >= prediction_.stats.peak_allocated_bytes)) {
@@ -148,7 +152,7 @@ void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
   }
   if (!next) {
     throw OutOfMemoryError(facts, concat("no smaller micro-batch is left; ",
-                                         to_text(advise(setup_.kernels, config_, budget))));
+                                         to_text(advise(exec_.kernels(), config_, budget))));
   }
   const Plan from = plan_;
   plan_ = next->plan;
@@ -165,7 +169,7 @@ std::optional<StepResult> Trainer::step() {
                           .first_sample = position_.next_sample,
                           .loss_scale = loss_scale()};
     std::optional<StepResult> result =
-        train_step(exec_, config_, plan_, *state_, &setup_.train_data, at, progress("step"));
+        train_step(exec_, config_, plan_, *state_, &source_, at, progress("step"));
     if (result) {
       ++position_.iteration;
       position_.updates += result->finite ? 1 : 0;

@@ -116,7 +116,8 @@ TEST(DumpConfig, WritesSectionsInTheOrderOfTheList) {
   const std::string yaml = dump_config(RunConfig{});
   EXPECT_TRUE(
       yaml.starts_with("out_dir: \"out\"\ninit_from: \"scratch\"\nseed: 1337\ndevice: auto\n"
-                       "dtype: bfloat16\ntf32: false\nmodel:\n  n_layer: 12\n"));
+                       "dtype: bfloat16\ntf32: false\ntune_matmul: true\n"
+                       "cuda_graphs: true\nmodel:\n  n_layer: 12\n"));
   EXPECT_TRUE(
       yaml.ends_with("  trace: \"\"\n  recompute: auto\n  logits: chunked\n"
                      "  logits_rows: 1024\n"));

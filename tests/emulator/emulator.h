@@ -11,8 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <source_location>
 #include <type_traits>
+#include <vector>
 
 // ---- keywords -----------------------------------------------------------------------------------
 
@@ -112,8 +114,15 @@ T (&shared_array(Tag, Site site = Site::current()))
   return *static_cast<T(*)[kCount]>(static_shared(slot, sizeof(T) * kCount, site));
 }
 
+// While a stream captures, what would be done now is added to this list instead.
+using Work = std::vector<std::function<void()>>;
+inline Work* capture = nullptr;
+
 template <class Body>
 void launch(Dim3 grid, Dim3 block, std::size_t dynamic_shared_bytes, Body body, Site site) {
+  if (capture != nullptr) {
+    return capture->push_back([=] { launch(grid, block, dynamic_shared_bytes, body, site); });
+  }
   run_grid(
       grid, block, dynamic_shared_bytes, [](void* p) { (*static_cast<Body*>(p))(); }, &body, site);
 }

@@ -70,6 +70,7 @@ TEST_P(EmulatedTraining, FollowsTheCpuWithTheSameDropout) {
   const Curve cuda = train(config(), emulated_gpu());
   const double limit = GetParam() == DType::kFloat32 ? 1e-5 : 5e-3;
   ASSERT_EQ(cuda.losses.size(), cpu.losses.size());
+  EXPECT_GT(cpu.losses.front(), 1.0);
   for (std::size_t i = 0; i < cpu.losses.size(); ++i) {
     EXPECT_NEAR(cuda.losses[i], cpu.losses[i], limit) << i;
     EXPECT_NEAR(cuda.norms[i] / cpu.norms[i], 1.0, 10 * limit) << i;
@@ -107,6 +108,23 @@ TEST_P(EmulatedTraining, RecomputationChangesNoBit) {
   }
 }
 
+// Fifty steps, so that what differs in one has the time to grow.
+TEST(SlowEmulatedCurve, FollowsTheCpuForFiftySteps) {
+  RunConfig config = tiny_config();
+  config.model.n_layer = 1;
+  config.training.batch_size = 4;
+  config.training.gradient_accumulation_steps = 1;
+  config.training.max_iters = 50;
+  config.evaluation.eval_interval = 1000;
+  config.evaluation.eval_iters = 1;
+  config.checkpoint.always_save_checkpoint = false;
+  const Curve cpu = train(config, open_cpu_backend());
+  const Curve cuda = train(config, emulated_gpu());
+  ASSERT_EQ(cuda.losses.size(), 50u);
+  EXPECT_LT(cpu.losses.back(), cpu.losses.front() - 0.5);  // it learns
+  for (std::size_t i = 0; i < 50; ++i) EXPECT_NEAR(cuda.losses[i], cpu.losses[i], 1e-4) << i;
+}
+
 TEST(EmulatedTf32, RoundsTheFactorsOfFloat32ProductsWhereItIsAskedFor) {
   RunConfig config = tiny_config();
   const Curve exact = train(config, emulated_gpu());
@@ -116,6 +134,36 @@ TEST(EmulatedTf32, RoundsTheFactorsOfFloat32ProductsWhereItIsAskedFor) {
   for (std::size_t i = 0; i < exact.losses.size(); ++i) {
     EXPECT_NEAR(rounded.losses[i], exact.losses[i], 5e-3) << i;
   }
+}
+
+// Micro-batches are recorded and repeated: nothing that changes from one to the next may have been
+// recorded, the numbers of dropout and the loss scale among them.
+TEST_P(EmulatedTraining, RepeatsMicroBatchesWithTheSameBits) {
+  RunConfig graphs = config();
+  graphs.training.max_iters = 4;
+  graphs.training.gradient_accumulation_steps = 3;
+  RunConfig launches = graphs;
+  launches.cuda_graphs = false;
+  const int before = emulator::counts().graph_launches;
+  const Curve expected = train(launches, emulated_gpu());
+  EXPECT_EQ(emulator::counts().graph_launches, before);
+  const Curve curve = train(graphs, emulated_gpu());
+  // Of twelve micro-batches, the first and the first that accumulates are launched as they are,
+  // and once more after an evaluation has moved a segment.
+  EXPECT_GE(emulator::counts().graph_launches, before + 6);
+  EXPECT_EQ(curve.losses, expected.losses);
+  EXPECT_EQ(curve.weights, expected.weights);
+}
+
+TEST(EmulatedRanges, NamePhasesAndLayers) {
+  RunConfig config = tiny_config();
+  config.training.max_iters = 1;
+  train(config, emulated_gpu());
+  for (const char* name :
+       {"step 0", "micro 2", "block 1", "block 1 backward", "head", "evaluation of val"}) {
+    EXPECT_TRUE(emulator::counts().ranges.contains(name)) << name;
+  }
+  EXPECT_EQ(emulator::counts().open_ranges, 0);
 }
 
 // Whose logits are larger than a small segment.
@@ -129,6 +177,41 @@ RunConfig larger_config() {
   config.evaluation.eval_iters = 1;
   config.memory.recompute = Recompute::kNone;
   return config;
+}
+
+// As on the CPU (tests/train/recovery_test.cpp). In a second step it may be a recording that fails.
+TEST(SlowEmulatedRecovery, AtEveryAllocationOfAStepEqualsAnUndisturbedRunWithThatSplit) {
+  RunConfig config = tiny_config();
+  config.model.n_layer = 1;
+  config.model.dropout = 0.1;
+  config.training.batch_size = 2;
+  config.training.gradient_accumulation_steps = 2;
+  config.memory.recompute = Recompute::kNone;
+  std::uint64_t requests = 0;
+  const auto last_step = [&](const RunConfig& each, int before, std::optional<std::uint64_t> fail) {
+    TinyRun run(each, CachingAllocator::kNoBudget, 4000, emulated_gpu());
+    Trainer trainer(run.setup());
+    for (int i = 0; i < before; ++i) trainer.step();
+    requests = run.memory.request_count();
+    if (fail) run.memory.fail_request_after(*fail);
+    const StepResult result = *trainer.step();
+    requests = run.memory.request_count() - requests;
+    EXPECT_EQ(run.recorder.out_of_memory.size(), fail ? 1u : 0u);
+    return std::pair(result.loss, weights_of(trainer.state()));
+  };
+  RunConfig split = config;
+  split.training.batch_size = 1;
+  split.training.gradient_accumulation_steps = 4;
+  const auto undisturbed = last_step(split, 0, std::nullopt);
+  for (const int before : {0, 1}) {
+    last_step(config, before, std::nullopt);
+    const std::uint64_t count = requests;
+    ASSERT_GT(count, 50u);
+    const auto expected = before == 0 ? undisturbed : last_step(config, before, 0);
+    for (std::uint64_t at = 0; at < count; at += before == 0 ? 1 : 5) {
+      ASSERT_EQ(last_step(config, before, at), expected) << at << " after " << before;
+    }
+  }
 }
 
 // The device has less than the budget says: cudaMalloc fails, as beside another process.
@@ -184,6 +267,16 @@ TEST(EmulatedFloat16, OverflowSkipsTheUpdateAndLowersTheLossScale) {
   EXPECT_EQ(curve.loss_scales.front(), 65536.0);
   EXPECT_EQ(curve.loss_scales[1], 32768.0);
   EXPECT_LT(curve.skipped, 6);
+}
+
+TEST(EmulatedFloat16, RecordsAgainWhenTheLossScaleChanges) {
+  RunConfig config = overflowing_config();
+  const Curve graphs = train(config, emulated_gpu());
+  config.cuda_graphs = false;
+  const Curve launches = train(config, emulated_gpu());
+  EXPECT_EQ(graphs.loss_scales, launches.loss_scales);
+  EXPECT_EQ(graphs.losses, launches.losses);
+  EXPECT_EQ(graphs.weights, launches.weights);
 }
 
 TEST(EmulatedFloat16, ResumesWithItsLossScale) {

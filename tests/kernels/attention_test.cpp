@@ -49,9 +49,8 @@ Result reference(const Case& c, const std::vector<double>& qkv, const std::vecto
         r.lse[(b * H + h) * T + i] = top + std::log(sum);
         const std::int64_t row = (b * T + i) * C + h * D;
         for (std::int64_t j = 0; j <= i; ++j) {
-          mask[j] =
-              dropout_factor(c.dropout, c.dropout.first_sample + static_cast<std::uint64_t>(b),
-                             (h * T + i) * T + j);
+          mask[j] = dropout_factor(c.dropout, c.dropout.row_0() + static_cast<std::uint64_t>(b),
+                                   (h * T + i) * T + j);
           for (std::int64_t d = 0; d < D; ++d) {
             r.out[row + d] += p[j] * mask[j] * qkv[at(j, 2) + d];
             d_p[j] += d_out[row + d] * mask[j] * qkv[at(j, 2) + d];

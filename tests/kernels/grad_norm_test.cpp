@@ -11,7 +11,7 @@ std::vector<double> grad_state(const std::vector<float>& gradients, float max_no
                                float loss_scale = 1.0f) {
   const std::int64_t count = std::ssize(gradients);
   const GuardedTensor in(DType::kFloat32, {count}, gradients);
-  const GuardedTensor state(DType::kFloat32, {kGradStateCount});
+  const GuardedTensor state(DType::kFloat32, {kGradStateCount}, {0.0f, 0.0f, 0.0f, 5.0f});
   GradNorm args = {.state = state, .gradients = in, .max_norm = max_norm, .loss_scale = loss_scale};
   GuardedBytes scratch(backend::grad_norm_workspace(args));
   args.workspace = scratch.workspace();
@@ -28,6 +28,7 @@ TEST(GradNorm, IsTheNormOfAllGradients) {
     EXPECT_NEAR(state[kGradStateNorm] / std::sqrt(squares), 1.0, 1e-7) << count;
     EXPECT_EQ(state[kGradStateClip], 1.0);
     EXPECT_EQ(state[kGradStateFinite], 1.0);
+    EXPECT_EQ(state[kGradStateLoss], 5.0);  // another's
   }
 }
 

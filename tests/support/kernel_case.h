@@ -148,7 +148,7 @@ inline double dropout_factor(const Dropout& d, std::uint64_t sample, std::int64_
 // Of an element of a (rows, width) tensor with `time` rows a sample.
 inline double dropout_factor(const Dropout& d, std::int64_t row, std::int64_t column,
                              std::int64_t time, std::int64_t width) {
-  return dropout_factor(d, d.first_sample + static_cast<std::uint64_t>(row / time),
+  return dropout_factor(d, d.row_0() + static_cast<std::uint64_t>(row / time),
                         row % time * width + column);
 }
 

@@ -89,7 +89,7 @@ class TinyRun {
   }
 
   TrainerSetup setup() {
-    return {.kernels = backend->kernels(),
+    return {.backend = *backend,
             .memory = memory,
             .config = config,
             .config_yaml = "seed: 42\n",
@@ -98,8 +98,7 @@ class TinyRun {
             .val_data = *eval_data,
             .observer = recorder,
             .interrupted = interrupted,
-            .peak_flops_per_second = 0.0,
-            .stream = backend->stream()};
+            .peak_flops_per_second = 0.0};
   }
 
   TempDir directory;

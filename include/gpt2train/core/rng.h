@@ -64,11 +64,16 @@ constexpr std::uint64_t below(std::uint64_t word, std::uint64_t bound) {
 struct Dropout {
   float rate = 0.0f;  // 0 turns it off
   std::uint64_t seed = 0;
-  std::uint64_t first_sample = 0;  // the run-wide index of row 0 of the micro-batch
+  std::uint64_t first_sample = 0;
+  const std::uint64_t* more_samples = nullptr;  // on the device, so that a launch can be repeated
   std::uint32_t layer = 0;
   RandomUse use = RandomUse::kDropoutEmbedding;
 
   constexpr bool active() const { return rate > 0.0f; }
+  // The run-wide index of row 0 of the micro-batch. Where kernels run.
+  constexpr std::uint64_t row_0() const {
+    return first_sample + (more_samples == nullptr ? 0 : *more_samples);
+  }
 };
 
 }  // namespace gpt2train

@@ -25,7 +25,10 @@ class Loader {
   Loader(const TokenSource& source, std::string name, std::int64_t block_size, std::uint64_t seed,
          RandomUse use);
 
-  // Samples [first, first + rows), counted over the whole run. Reuses the batch's memory.
+  // Samples [first, first + rows), counted over the whole run, into (rows, block_size) arrays.
+  void read(std::uint64_t first_sample, std::int64_t rows, std::int32_t* inputs,
+            std::int32_t* targets) const;
+  // The same; reuses the batch's memory.
   void read(std::uint64_t first_sample, std::int64_t rows, Batch& batch) const;
 
  private:

@@ -125,6 +125,7 @@ class CachingAllocator {
 
   // Called after every allocation and free, and must not throw; an empty function detaches.
   void set_observer(std::function<void(const MemoryEvent&)> observer);
+  bool observed() const { return observer_ != nullptr; }
 
  private:
   friend class AllocScope;
@@ -168,6 +169,8 @@ class [[nodiscard]] AllocScope {
   ~AllocScope() { allocator_.scopes_.pop_back(); }
   AllocScope(const AllocScope&) = delete;
   AllocScope& operator=(const AllocScope&) = delete;
+
+  const std::string& name() const { return allocator_.scopes_.back(); }  // while it is innermost
 
  private:
   CachingAllocator& allocator_;

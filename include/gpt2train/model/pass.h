@@ -20,13 +20,13 @@ struct Pass {
   std::int64_t time = 0;   // T
   bool training = false;   // dropout is on
   std::uint64_t seed = 0;
-  std::uint64_t first_sample = 0;  // run-wide index of the first row, which addresses its dropout
+  const std::uint64_t* first_sample = nullptr;  // on the device: the first row's run-wide index
   Recompute recompute = Recompute::kNone;
 
   Dropout dropout(RandomUse use, std::int64_t layer) const {
     return {.rate = training ? static_cast<float>(config.dropout) : 0.0f,
             .seed = seed,
-            .first_sample = first_sample,
+            .more_samples = first_sample,
             .layer = static_cast<std::uint32_t>(layer),
             .use = use};
   }

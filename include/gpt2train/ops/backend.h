@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,14 @@ struct ProcessMemory {
   std::optional<std::size_t> bytes;  // likewise
 };
 
+// Work that a device repeats by itself, at the cost of one launch: the same kernels on the same
+// addresses with the same arguments.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay(Stream stream) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -38,6 +47,18 @@ class Backend {
   virtual DeviceInfo info() const = 0;
   // Who has memory on the device, this process among them; empty where nobody tells, as on a CPU.
   virtual std::vector<ProcessMemory> processes() const { return {}; }
+
+  // Host memory that the device copies from while the host goes on: it must stay as it is until a
+  // download has come back. Ordinary memory on a CPU.
+  virtual std::shared_ptr<void> host_memory(std::size_t bytes) const {
+    return std::shared_ptr<void>(::operator new(bytes), [](void* p) { ::operator delete(p); });
+  }
+
+  // What `work` asks of the stream, without doing it; null where the device cannot, or has no
+  // memory left for it. `work` must not wait for the device. What it throws is passed on.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) const {
+    return nullptr;
+  }
 };
 
 std::unique_ptr<Backend> open_cpu_backend();

@@ -17,14 +17,20 @@ enum class Compute : std::uint8_t {
 class Exec {
  public:
   Exec(const KernelTable& kernels, CachingAllocator& memory, Compute compute = Compute::kRun,
-       Stream stream = {}, bool tf32 = false)
-      : kernels_(kernels), memory_(memory), compute_(compute), stream_(stream), tf32_(tf32) {}
+       Stream stream = {}, bool tf32 = false, bool tune_matmul = false)
+      : kernels_(kernels),
+        memory_(memory),
+        compute_(compute),
+        stream_(stream),
+        tf32_(tf32),
+        tune_matmul_(tune_matmul) {}
 
   const KernelTable& kernels() const { return kernels_; }
   CachingAllocator& memory() const { return memory_; }
   bool dry_run() const { return compute_ == Compute::kDryRun; }
   Stream stream() const { return stream_; }
   bool tf32() const { return tf32_; }  // of fp32 matrix products
+  bool tune_matmul() const { return tune_matmul_; }
 
   // Times every kernel from now on; it outlives the Exec. nullptr ends that.
   void set_profiler(Profiler* profiler) { profiler_ = profiler; }
@@ -35,8 +41,29 @@ class Exec {
   CachingAllocator& memory_;
   Compute compute_;
   Stream stream_;
-  bool tf32_;
+  bool tf32_, tune_matmul_;
   Profiler* profiler_ = nullptr;
+};
+
+// Names what happens within: in out-of-memory messages, and on the timeline of a device's profiler.
+class [[nodiscard]] Scope {
+ public:
+  Scope(const Exec& exec, std::string name)
+      : kernels_(exec.dry_run() ? nullptr : &exec.kernels()),
+        allocations_(exec.memory(), std::move(name)) {
+    if (kernels_ != nullptr && kernels_->begin_range != nullptr) {
+      kernels_->begin_range(allocations_.name().c_str());
+    }
+  }
+  ~Scope() {
+    if (kernels_ != nullptr && kernels_->end_range != nullptr) kernels_->end_range();
+  }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  const KernelTable* kernels_;
+  AllocScope allocations_;
 };
 
 }  // namespace gpt2train

@@ -20,6 +20,8 @@ struct RunConfig {
   DeviceChoice device = DeviceChoice::kAuto;
   DType dtype = DType::kBFloat16;
   bool tf32 = false;
+  bool tune_matmul = true;
+  bool cuda_graphs = true;
 
   ModelConfig model;
   DataConfig data;

@@ -11,6 +11,7 @@
 #include "gpt2train/memory/tensor.h"
 #include "gpt2train/model/parameters.h"
 #include "gpt2train/ops/exec.h"
+#include "kernels/optimizer.h"
 
 namespace gpt2train {
 
@@ -32,7 +33,10 @@ class ModelState {
   TensorView flat_m() const { return m_; }
   TensorView flat_v() const { return v_; }
   TensorView grad_state() const { return grad_state_; }  // (kGradStateCount) fp32
-  TensorView loss_cell() const { return loss_cell_; }    // (1) fp32
+  // (1) fp32, in grad_state: both come back to the host at once.
+  TensorView loss_cell() const {
+    return {grad_state_.view().as<float>() + kGradStateLoss, DType::kFloat32, {1}};
+  }
 
   // The fp32 array that the optimizer updates: the masters, or the weights themselves.
   TensorView updated_weights() const { return masters_.present() ? masters_ : weights_; }
@@ -55,7 +59,7 @@ class ModelState {
                       const SafetensorsFile& file, const std::string& name, bool transpose) const;
 
   ParameterLayout layout_;
-  Tensor weights_, masters_, gradients_, m_, v_, grad_state_, loss_cell_;
+  Tensor weights_, masters_, gradients_, m_, v_, grad_state_;
   ModelTensors weight_tensors_, gradient_tensors_;
 };
 

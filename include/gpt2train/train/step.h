@@ -5,12 +5,13 @@
 #include <functional>
 #include <optional>
 
-#include "gpt2train/data/loader.h"
 #include "gpt2train/model/head.h"
 #include "gpt2train/ops/exec.h"
 #include "gpt2train/train/plan.h"
+#include "gpt2train/train/replay.h"
 #include "gpt2train/train/run_config.h"
 #include "gpt2train/train/state.h"
+#include "gpt2train/train/step_tokens.h"
 
 namespace gpt2train {
 
@@ -27,24 +28,23 @@ struct StepPosition {
   float loss_scale = 1.0f;
 };
 
+// What a real step has beyond its memory.
+struct StepSource {
+  StepTokens tokens;
+  Replay replay;
+};
+
 // Called before each micro-batch; true abandons the step, which has changed nothing by then.
 using StopCheck = std::function<bool(std::int64_t micro, std::int64_t of)>;
 
 // Throws OutOfMemoryError before anything that outlives the step has changed: every allocation
-// comes before the optimizer's first write. Empty when stopped. A dry run needs no loader, and
+// comes before the optimizer's first write. Empty when stopped. A dry run needs no source, and
 // leaves out micro-batches that only repeat.
 std::optional<StepResult> train_step(const Exec& exec, const RunConfig& config, const Plan& plan,
-                                     ModelState& state, const Loader* loader,
+                                     ModelState& state, StepSource* source,
                                      const StepPosition& position, const StopCheck& stop);
 
 Precision precision_of(const RunConfig& config);
 HeadMode head_mode_of(const RunConfig& config);
-
-// A micro-batch on the device.
-struct StagedBatch {
-  Tensor inputs, targets;  // (B, T) int32
-};
-StagedBatch stage(const Exec& exec, std::int64_t rows, std::int64_t time, const Loader* loader,
-                  std::uint64_t first_sample, Batch& host);
 
 }  // namespace gpt2train

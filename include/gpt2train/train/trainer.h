@@ -10,6 +10,7 @@
 
 #include "gpt2train/data/loader.h"
 #include "gpt2train/memory/allocator.h"
+#include "gpt2train/ops/backend.h"
 #include "gpt2train/ops/exec.h"
 #include "gpt2train/train/checkpoint.h"
 #include "gpt2train/train/observer.h"
@@ -22,7 +23,7 @@ namespace gpt2train {
 
 // What a run stands on; all of it outlives the trainer.
 struct TrainerSetup {
-  const KernelTable& kernels;
+  Backend& backend;
   CachingAllocator& memory;  // with the run's budget, empty
   const RunConfig& config;
   std::string config_yaml;  // resolved, for checkpoints
@@ -32,7 +33,6 @@ struct TrainerSetup {
   TrainObserver& observer;
   std::function<bool()> interrupted = {};  // a signal arrived: save and stop
   double peak_flops_per_second = 0.0;      // measured matrix rate, for MFU; 0: not known
-  Stream stream = {};
 };
 
 class Trainer {
@@ -78,6 +78,7 @@ class Trainer {
   Prediction prediction_;
   TrainState position_;
   std::unique_ptr<ModelState> state_;
+  StepSource source_;
   std::optional<FoundCheckpoint> resumed_;
   std::int64_t saved_iteration_ = -1;
   std::string save_problem_;  // of the newest attempt, empty when it worked

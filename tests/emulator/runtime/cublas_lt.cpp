@@ -1,10 +1,13 @@
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cstring>
 #include <vector>
 
 #include "gpt2train/core/convert.h"
+#include "tests/emulator/emulator.h"
 
 using gpt2train::bf16;
 using gpt2train::fp16;
@@ -68,6 +71,43 @@ std::vector<float> widened(const void* data, const cublasLtMatrixLayoutOpaque_t&
   }
   return values;
 }
+
+// By value, as a graph keeps it.
+struct Product {
+  cublasLtMatmulDescOpaque_t desc;
+  cublasLtMatrixLayoutOpaque_t a_layout, b_layout, c_layout, d_layout;
+  const void *a, *b, *c;
+  void* d;
+  float alpha = 0.0f, beta = 0.0f;
+
+  void compute() const {
+    const std::int64_t m = d_layout.rows, n = d_layout.columns;
+    auto left = widened(a, a_layout, desc.transpose_a);
+    auto right = widened(b, b_layout, desc.transpose_b);
+    if (desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32) {
+      for (float& x : left) x = to_tf32(x);
+      for (float& x : right) x = to_tf32(x);
+    }
+    const auto k = static_cast<std::int64_t>(left.size()) / m;
+    std::vector<float> sums(static_cast<std::size_t>(n));
+    for (std::int64_t i = 0; i < m; ++i) {
+      sums.assign(static_cast<std::size_t>(n), 0.0f);
+      for (std::int64_t l = 0; l < k; ++l) {
+        for (std::int64_t j = 0; j < n; ++j) sums[j] += left[i * k + l] * right[l * n + j];
+      }
+      for (std::int64_t j = 0; j < n; ++j) {
+        float value = alpha * sums[j];
+        if (beta != 0.0f) value += beta * value_at(c, c_layout.type, j * c_layout.leading + i);
+        if (desc.epilogue == CUBLASLT_EPILOGUE_BIAS) {
+          value += value_at(desc.bias, desc.bias_type, i);
+        }
+        put(d, d_layout.type, j * d_layout.leading + i, value);
+      }
+    }
+  }
+};
+
+constexpr int kAlgorithms = 3;
 
 }  // namespace
 
@@ -135,52 +175,75 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
   return CUBLAS_STATUS_SUCCESS;
 }
 
+// Three algorithms, which differ by the time they take: the second is the fastest.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
-                                              cublasLtMatmulPreference_t, int,
+                                              cublasLtMatmulPreference_t, int requested,
                                               cublasLtMatmulHeuristicResult_t* results,
                                               int* count) {
-  *results = {};
-  *count = 1;
+  *count = std::min(requested, kAlgorithms);
+  for (int i = 0; i < *count; ++i) {
+    results[i] = {};
+    results[i].algo.data[0] = static_cast<std::uint64_t>(i);
+  }
   return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t,
+                                       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                       const cublasLtMatmulAlgo_t* algo,
+                                       cublasLtMatmulHeuristicResult_t* result) {
+  *result = {};
+  return algo->data[0] < kAlgorithms ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void* alpha,
                               const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
                               cublasLtMatrixLayout_t b_layout, const void* beta, const void* c,
                               cublasLtMatrixLayout_t c_layout, void* d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t*, void*,
-                              std::size_t, cudaStream_t) {
-  const std::int64_t m = d_layout->rows, n = d_layout->columns;
-  auto left = widened(a, *a_layout, desc->transpose_a);
-  auto right = widened(b, *b_layout, desc->transpose_b);
-  if (desc->compute == CUBLAS_COMPUTE_32F_FAST_TF32) {
-    for (float& x : left) x = to_tf32(x);
-    for (float& x : right) x = to_tf32(x);
-  }
-  const auto k = static_cast<std::int64_t>(left.size()) / m;
-  if (std::ssize(right) != k * n || c_layout->rows != m || c_layout->columns != n) {
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t* algo,
+                              void*, std::size_t, cudaStream_t) {
+  Product product{.desc = *desc,
+                  .a_layout = *a_layout,
+                  .b_layout = *b_layout,
+                  .c_layout = *c_layout,
+                  .d_layout = *d_layout,
+                  .a = a,
+                  .b = b,
+                  .c = c,
+                  .d = d};
+  std::memcpy(&product.alpha, alpha, sizeof product.alpha);
+  std::memcpy(&product.beta, beta, sizeof product.beta);
+  const auto rows = [](const auto& m, cublasOperation_t op) {
+    return op == CUBLAS_OP_N ? m.rows : m.columns;
+  };
+  const auto columns = [](const auto& m, cublasOperation_t op) {
+    return op == CUBLAS_OP_N ? m.columns : m.rows;
+  };
+  if (columns(*a_layout, desc->transpose_a) != rows(*b_layout, desc->transpose_b) ||
+      rows(*a_layout, desc->transpose_a) != d_layout->rows ||
+      columns(*b_layout, desc->transpose_b) != d_layout->columns ||
+      c_layout->rows != d_layout->rows || c_layout->columns != d_layout->columns ||
+      algo->data[0] >= kAlgorithms) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
-  float scale = 0.0f, keep = 0.0f;
-  std::memcpy(&scale, alpha, sizeof scale);
-  std::memcpy(&keep, beta, sizeof keep);
-  std::vector<float> sums(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < m; ++i) {
-    sums.assign(static_cast<std::size_t>(n), 0.0f);
-    for (std::int64_t l = 0; l < k; ++l) {
-      for (std::int64_t j = 0; j < n; ++j) sums[j] += left[i * k + l] * right[l * n + j];
-    }
-    for (std::int64_t j = 0; j < n; ++j) {
-      float value = scale * sums[j];
-      if (keep != 0.0f) value += keep * value_at(c, c_layout->type, j * c_layout->leading + i);
-      if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS)
-        value += value_at(desc->bias, desc->bias_type, i);
-      put(d, d_layout->type, j * d_layout->leading + i, value);
-    }
+  const auto work = [product, algorithm = algo->data[0]] {
+    product.compute();
+    ++gpt2train::emulator::counts().products[algorithm];
+    gpt2train::emulator::advance_clock(std::chrono::milliseconds(algorithm == 1 ? 100 : 1000));
+  };
+  if (gpt2train::emulator::capture != nullptr) {
+    gpt2train::emulator::capture->push_back(work);
+  } else {
+    work();
   }
   return CUBLAS_STATUS_SUCCESS;
+}
+
+std::size_t cublasLtGetVersion() {
+  return 130000;
 }
 
 const char* cublasLtGetStatusString(cublasStatus_t status) {

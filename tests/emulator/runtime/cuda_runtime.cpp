@@ -1,12 +1,18 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
 #include <sys/mman.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
+#include <utility>
+#include <vector>
+
+#include "tests/emulator/emulator.h"
 
 struct CUevent_st {
   std::chrono::steady_clock::time_point time;
@@ -14,10 +20,21 @@ struct CUevent_st {
 
 namespace {
 
+// A copy from pinned memory happens some time before the next synchronisation: until then the
+// memory has to stay as it was.
+struct PendingRead {
+  const void* from;
+  std::vector<char> bytes;
+};
+
 struct Device {
   std::map<void*, std::size_t> blocks;                          // that may be read and written
   std::map<CUdeviceptr, std::pair<void*, std::size_t>> ranges;  // of addresses, as they were mapped
   std::size_t total = std::size_t{1} << 30, used = 0;
+  std::map<const void*, std::size_t> pinned;
+  std::vector<PendingRead> reads;
+  gpt2train::emulator::Work captured;
+  std::chrono::nanoseconds clock = {};
   cudaError_t last = cudaSuccess;
 };
 Device& device() {
@@ -46,6 +63,24 @@ bool in_device(const void* data, std::size_t bytes) {
   return true;
 }
 
+bool is_pinned(const void* data, std::size_t bytes) {
+  const auto after = device().pinned.upper_bound(data);
+  if (after == device().pinned.begin()) return false;
+  const auto& [begin, size] = *std::prev(after);
+  return static_cast<const char*>(data) + bytes <= static_cast<const char*>(begin) + size;
+}
+
+cudaError_t finish() {
+  if (gpt2train::emulator::capture != nullptr) return note(cudaErrorStreamCaptureUnsupported);
+  for (const PendingRead& read : device().reads) {
+    if (std::memcmp(read.from, read.bytes.data(), read.bytes.size()) == 0) continue;
+    std::fprintf(stderr, "emulator: pinned memory changed before the device had copied it\n");
+    std::abort();
+  }
+  device().reads.clear();
+  return cudaSuccess;
+}
+
 }  // namespace
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -55,6 +90,11 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaSetDevice(int number) {
   return note(number == 0 ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+cudaError_t cudaGetDevice(int* number) {
+  *number = 0;
+  return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
@@ -92,6 +132,17 @@ cudaError_t cudaFree(void* data) {
   return cudaSuccess;
 }
 
+cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
+  *data = std::malloc(bytes);
+  device().pinned[*data] = bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* data) {
+  device().pinned.erase(data);
+  std::free(data);
+  return cudaSuccess;
+}
+
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
   *total = device().total;
   *available = device().total - device().used;
@@ -102,6 +153,11 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
                             cudaStream_t) {
   const void* const there = kind == cudaMemcpyHostToDevice ? to : from;
   if (!in_device(there, bytes)) return note(cudaErrorInvalidValue);
+  if (gpt2train::emulator::capture != nullptr) return note(cudaErrorStreamCaptureUnsupported);
+  if (kind == cudaMemcpyHostToDevice && is_pinned(from, bytes)) {
+    const char* const begin = static_cast<const char*>(from);
+    device().reads.push_back({from, {begin, begin + bytes}});
+  }
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
@@ -114,6 +170,48 @@ cudaError_t cudaStreamDestroy(cudaStream_t) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return finish();
+}
+
+// ---- graphs: a list of what was launched --------------------------------------------------------
+
+struct CUgraph_st {
+  gpt2train::emulator::Work work;
+};
+struct CUgraphExec_st {
+  gpt2train::emulator::Work work;
+};
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  device().captured.clear();
+  gpt2train::emulator::capture = &device().captured;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  gpt2train::emulator::capture = nullptr;
+  *graph = new CUgraph_st{std::move(device().captured)};
+  return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  const bool active = gpt2train::emulator::capture != nullptr;
+  *status = active ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new CUgraphExec_st{graph->work};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  for (const auto& each : exec->work) each();
+  ++gpt2train::emulator::counts().graph_launches;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
   return cudaSuccess;
 }
 
@@ -126,11 +224,11 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  event->time = std::chrono::steady_clock::now();
+  event->time = std::chrono::steady_clock::now() + device().clock;
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  return cudaSuccess;
+  return finish();
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
   *milliseconds = std::chrono::duration<float, std::milli>(stop->time - start->time).count();
@@ -138,7 +236,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  return cudaSuccess;
+  return finish();
 }
 
 cudaError_t cudaGetLastError() {
@@ -155,11 +253,23 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidValue";
     case cudaErrorMemoryAllocation:
       return "cudaErrorMemoryAllocation";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
   }
   return "unknown";
 }
 const char* cudaGetErrorString(cudaError_t error) {
   return cudaGetErrorName(error);
+}
+
+// ---- ranges -------------------------------------------------------------------------------------
+
+int nvtxRangePushA(const char* name) {
+  gpt2train::emulator::counts().ranges.insert(name);
+  return gpt2train::emulator::counts().open_ranges++;
+}
+int nvtxRangePop() {
+  return --gpt2train::emulator::counts().open_ranges;
 }
 
 // ---- virtual memory -----------------------------------------------------------------------------
@@ -239,6 +349,13 @@ void set_device_bytes(std::size_t bytes) {
 }
 std::size_t device_bytes_in_use() {
   return device().used;
+}
+void advance_clock(std::chrono::nanoseconds by) {
+  device().clock += by;
+}
+Counts& counts() {
+  static Counts only;
+  return only;
 }
 
 }  // namespace gpt2train::emulator
