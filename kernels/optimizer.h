@@ -35,14 +35,16 @@ struct DecayRange {
   bool decay = false;
 };
 
-// p -= learning_rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * p), p in fp32. Writes
-// nothing when the finite flag is 0.
+// p -= learning_rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * p), in fp32. Of p, m and
+// v, what is bf16 is rounded stochastically, as core/rng.h says (for weights, Zamirai et al. 2020,
+// "Revisiting BFloat16 Training"): small changes are kept in the mean, where rounding to nearest
+// would lose them. Writes nothing when the finite flag is 0.
 struct AdamW {
   TensorView weights = {};    // (n): what the kernels read; rounded from masters, or updated itself
-  TensorView masters = {};    // (n) fp32, or absent: weights are fp32
+  TensorView masters = {};    // (n) fp32, or absent: weights are fp32 or bf16
   TensorView gradients = {};  // (n) fp32
-  TensorView m = {};          // (n) fp32
-  TensorView v = {};          // (n) fp32
+  TensorView m = {};          // (n) fp32 or bf16
+  TensorView v = {};          // (n), dtype of m
   TensorView state = {};      // (kGradStateCount) fp32, from GradNorm
   std::span<const DecayRange> ranges = {};  // cover the arrays
   float learning_rate = 0.0f;
@@ -50,7 +52,8 @@ struct AdamW {
   float beta2 = 0.95f;
   float epsilon = 1e-8f;
   float weight_decay = 0.0f;
-  std::int64_t update = 1;  // counts from 1: the t of the bias corrections
+  std::int64_t update = 1;  // counts from 1: the t of the bias corrections, and of the rounding
+  std::uint64_t seed = 0;   // of the rounding
 };
 
 // out[i] = value

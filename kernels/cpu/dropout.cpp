@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/philox.h"
 #include "kernels/cpu/simd.h"
 
 namespace gpt2train::cpu {
@@ -10,66 +11,19 @@ namespace {
 
 using simd::Floats;
 using simd::kWidth;
-using simd::Words;
 
 constexpr int kBlock = 4 * kWidth;  // elements of kWidth counters
-
-typedef std::uint64_t Longs __attribute__((vector_size(4 * kWidth)));
-
-// Products of the even 32-bit lanes.
-GPT2_SIMD Longs multiply_even(Longs a, std::uint32_t factor) {
-#if defined(__AVX512F__)
-  return (Longs)_mm512_maskz_mul_epu32(0xFF, (__m512i)a,
-                                       _mm512_set1_epi32(static_cast<int>(factor)));
-#elif defined(__AVX2__)
-  return (Longs)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi32(static_cast<int>(factor)));
-#else
-  return (a & 0xFFFFFFFFu) * std::uint64_t{factor};
-#endif
-}
-
-GPT2_SIMD Words multiply_high(Words a, std::uint32_t factor) {
-  const Longs even = multiply_even((Longs)a, factor);
-  const Longs odd = multiply_even((Longs)a >> 32, factor);
-  return (Words)((even >> 32) | (odd & 0xFFFFFFFF00000000u));
-}
-
-// philox() of core/rng.h for kWidth counters that differ in their first word.
-struct PhiloxVectors {
-  Words word[4];
-};
-GPT2_SIMD PhiloxVectors philox(Words index, const Philox4& counter, std::uint64_t seed) {
-  Words c0 = index, c1 = counter[1] - Words{}, c2 = counter[2] - Words{}, c3 = counter[3] - Words{};
-  std::uint32_t key0 = static_cast<std::uint32_t>(seed);
-  std::uint32_t key1 = static_cast<std::uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const Words high0 = multiply_high(c0, 0xD2511F53u), low0 = c0 * 0xD2511F53u;
-    const Words high1 = multiply_high(c2, 0xCD9E8D57u), low1 = c2 * 0xCD9E8D57u;
-    c0 = high1 ^ c1 ^ key0;
-    c1 = low1;
-    c2 = high0 ^ c3 ^ key1;
-    c3 = low0;
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  return {{c0, c1, c2, c3}};
-}
 
 }  // namespace
 
 void dropout_mask(float* mask, std::int64_t count, const Dropout& dropout, std::uint64_t sample,
                   std::int64_t first) {
   const float keep_factor = 1.0f / (1.0f - dropout.rate);
-  const Philox4 counter = {0, static_cast<std::uint32_t>(sample),
-                           static_cast<std::uint32_t>(sample >> 32),
-                           (dropout.layer << 8) | static_cast<std::uint32_t>(dropout.use)};
-  Words lane;
-  for (int i = 0; i < kWidth; ++i) lane[i] = static_cast<std::uint32_t>(i);
-
   const std::int64_t end = first + count;
   for (std::int64_t group = first / 4; group * 4 < end; group += kWidth) {
-    const PhiloxVectors random =
-        philox(lane + static_cast<std::uint32_t>(group), counter, dropout.seed);
+    const simd::PhiloxVectors random = simd::philox(
+        random_counter(dropout.use, sample, dropout.layer, static_cast<std::uint32_t>(group)),
+        dropout.seed);
     float block[kBlock];  // element 4 i + j is word j of counter i
     for (int j = 0; j < 4; ++j) {
       const Floats unit =

@@ -108,6 +108,15 @@ GPT2_SIMD void store(bf16* to, Floats x) {
   __builtin_memcpy(to, &halves, sizeof halves);
 }
 
+// Like round_stochastically(), by the words' low halves; the others are zero.
+GPT2_SIMD void store(bf16* to, Floats x, Words random) {
+  const Words u = bits(x);
+  const Words kept = (u >> 16) | (x != x ? Words{} + 0x40u : Words{});
+  const Words finite = (Words)((u & 0x7F800000u) != 0x7F800000u);
+  const Halves halves = narrow(finite ? (u + random) >> 16 : kept);
+  __builtin_memcpy(to, &halves, sizeof halves);
+}
+
 template <class T>
 GPT2_SIMD Floats load(const T* from, AllLanes, float = 0.0f) {
   return load(from);
@@ -130,6 +139,15 @@ GPT2_SIMD void store(T* to, Floats x, SomeLanes lanes) {
   T lane[kWidth];
   store(lane, x);
   __builtin_memcpy(to, lane, static_cast<std::size_t>(lanes.count) * sizeof(T));
+}
+
+GPT2_SIMD void store(bf16* to, Floats x, Words random, AllLanes) {
+  store(to, x, random);
+}
+GPT2_SIMD void store(bf16* to, Floats x, Words random, SomeLanes lanes) {
+  bf16 lane[kWidth];
+  store(lane, x, random);
+  __builtin_memcpy(to, lane, static_cast<std::size_t>(lanes.count) * sizeof(bf16));
 }
 
 // ---- arithmetic -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gpt2train/core/rng.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/gpu.h"
 
@@ -94,55 +95,105 @@ struct Ranges {
   }
 };
 
-template <class T>
+// P is what is updated, M the type of the moments. T is rounded from P, or is P itself.
+template <class P, class T, class M>
 struct Arrays {
-  T* weights;  // rounded from masters, or null where the masters are the weights
-  float* masters;
+  P* updated;
+  T* rounded;  // or null
   const float* gradients;
-  float* m;
-  float* v;
+  M* m;
+  M* v;
   const float* state;
 };
 
-template <class T>
-__global__ void __launch_bounds__(kBlock)
-    adamw_kernel(Arrays<T> a, const Factors f, const __grid_constant__ Ranges ranges) {
-  if (a.state[kGradStateFinite] == 0.0f) return;
-  const float clip = a.state[kGradStateClip];
-  const std::int64_t first = ranges.begin + global_thread() * 4;
-  const std::int64_t end = ranges.end[ranges.count - 1];
-  const auto update = [&]<int kCount>(std::int64_t at, float(&p)[kCount]) {
-    float g[kCount], m[kCount], v[kCount];
-    load<Reuse::kOnce>(g, a.gradients + at);
-    load(m, a.m + at);
-    load(v, a.v + at);
-    load(p, a.masters + at);
+// A thread's elements, of which those in [begin, end) are in the launch's ranges.
+template <int kCount>
+struct Run {
+  std::int64_t first;
+  int begin, end;
+
+  __device__ Run(std::int64_t at, std::int64_t low, std::int64_t high)
+      : first(at),
+        begin(low > at ? static_cast<int>(low - at) : 0),
+        end(high - at < kCount ? static_cast<int>(high - at) : kCount) {}
+  __device__ bool whole() const { return begin == 0 && end == kCount; }
+  __device__ bool has(int i) const { return i >= begin && i < end; }
+};
+
+template <Reuse kReuse = Reuse::kCached, int kCount, class T>
+__device__ void load_run(float (&to)[kCount], const T* array, const Run<kCount>& run) {
+  if (run.whole()) return load<kReuse>(to, array + run.first);
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const float decay = ranges.decays(at + i) ? f.weight_decay : 0.0f;
-      g[i] *= clip;
-      m[i] = m[i] * f.beta1 + g[i] * (1.0f - f.beta1);
-      v[i] = v[i] * f.beta2 + g[i] * g[i] * (1.0f - f.beta2);
-      const float step = m[i] * f.first / (sqrtf(v[i] * f.second) + f.epsilon) + p[i] * decay;
-      p[i] -= step * f.learning_rate;
-    }
-    store(a.m + at, m);
-    store(a.v + at, v);
-    store(a.masters + at, p);
-    if (a.weights != nullptr) store(a.weights + at, p);
-  };
-  if (first + 4 <= end && first % 4 == 0) {
-    float p[4];
-    update(first, p);
-  } else {
-    for (std::int64_t i = first; i < first + 4 && i < end; ++i) {
-      float p[1];
-      update(i, p);
-    }
+  for (int i = 0; i < kCount; ++i) to[i] = run.has(i) ? widen(array[run.first + i]) : 0.0f;
+}
+
+template <int kCount, class T>
+__device__ void store_run(T* array, const float (&from)[kCount], const Run<kCount>& run) {
+  if (run.whole()) return store(array + run.first, from);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (run.has(i)) array[run.first + i] = narrow<T>(from[i]);
   }
 }
 
-template <class T>
+// bf16 is rounded stochastically.
+template <RandomUse kUse, int kCount, class T>
+__device__ void store_updated(T* array, const float (&from)[kCount], const Run<kCount>& run,
+                              const Rounding& rounding) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    static_assert(kCount == 8);
+    const Philox4 words = philox(rounding.counter(kUse, run.first), rounding.seed);
+    Pack<bf16, kCount> pack;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      pack.value[i] = round_stochastically(from[i], random_half(words, i));
+    }
+    if (run.whole()) return write(reinterpret_cast<Pack<bf16, kCount>*>(array + run.first), pack);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (run.has(i)) array[run.first + i] = pack.value[i];
+    }
+  } else {
+    store_run(array, from, run);
+  }
+}
+
+// Elements of a thread: 16 bytes of the narrowest array, and then those of one call of Philox.
+template <class P, class M>
+inline constexpr int kElements = sizeof(P) == 2 || sizeof(M) == 2 ? 8 : 4;
+
+template <class P, class T, class M>
+__global__ void __launch_bounds__(kBlock)
+    adamw_kernel(Arrays<P, T, M> a, const Factors f, const Rounding rounding,
+                 const __grid_constant__ Ranges ranges) {
+  if (a.state[kGradStateFinite] == 0.0f) return;
+  const float clip = a.state[kGradStateClip];
+  constexpr int kCount = kElements<P, M>;
+  const std::int64_t end = ranges.end[ranges.count - 1];
+  const std::int64_t first = (ranges.begin / kCount + global_thread()) * kCount;
+  if (first >= end) return;
+  const Run<kCount> run(first, ranges.begin, end);
+  float g[kCount], m[kCount], v[kCount], p[kCount];
+  load_run<Reuse::kOnce>(g, a.gradients, run);
+  load_run(m, a.m, run);
+  load_run(v, a.v, run);
+  load_run(p, a.updated, run);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const float decay = ranges.decays(first + i) ? f.weight_decay : 0.0f;
+    g[i] *= clip;
+    m[i] = m[i] * f.beta1 + g[i] * (1.0f - f.beta1);
+    v[i] = v[i] * f.beta2 + g[i] * g[i] * (1.0f - f.beta2);
+    const float step = m[i] * f.first / (sqrtf(v[i] * f.second) + f.epsilon) + p[i] * decay;
+    p[i] -= step * f.learning_rate;
+  }
+  store_updated<RandomUse::kRoundFirstMoment>(a.m, m, run, rounding);
+  store_updated<RandomUse::kRoundSecondMoment>(a.v, v, run, rounding);
+  store_updated<RandomUse::kRoundWeight>(a.updated, p, run, rounding);
+  if (a.rounded != nullptr) store_run(a.rounded, p, run);
+}
+
+template <class P, class T, class M>
 void launch(const AdamW& a, Stream stream) {
   const double t = static_cast<double>(a.update);
   const Factors factors{.learning_rate = a.learning_rate,
@@ -153,12 +204,14 @@ void launch(const AdamW& a, Stream stream) {
                         .epsilon = a.epsilon,
                         .weight_decay = a.weight_decay};
   const bool masters = a.masters.present();
-  const Arrays<T> arrays{.weights = masters ? a.weights.as<T>() : nullptr,
-                         .masters = (masters ? a.masters : a.weights).as<float>(),
-                         .gradients = a.gradients.as<float>(),
-                         .m = a.m.as<float>(),
-                         .v = a.v.as<float>(),
-                         .state = a.state.as<float>()};
+  const Arrays<P, T, M> arrays{.updated = (masters ? a.masters : a.weights).as<P>(),
+                               .rounded = masters ? a.weights.as<T>() : nullptr,
+                               .gradients = a.gradients.as<float>(),
+                               .m = a.m.as<M>(),
+                               .v = a.v.as<M>(),
+                               .state = a.state.as<float>()};
+  const Rounding rounding{.seed = a.seed, .update = static_cast<std::uint64_t>(a.update)};
+  constexpr int kCount = kElements<P, M>;
   for (std::size_t first = 0; first < a.ranges.size(); first += kMaxRanges) {
     const auto some =
         a.ranges.subspan(first, std::min<std::size_t>(kMaxRanges, a.ranges.size() - first));
@@ -167,10 +220,11 @@ void launch(const AdamW& a, Stream stream) {
                   .count = static_cast<int>(some.size()),
                   .first_decays = some.front().decay};
     for (std::size_t i = 0; i < some.size(); ++i) ranges.end[i] = some[i].end;
-    gpu_launch({.grid = {blocks_for(some.back().end - ranges.begin, kBlock * 4)},
+    const std::int64_t begin = ranges.begin / kCount * kCount;
+    gpu_launch({.grid = {blocks_for(some.back().end - begin, kBlock * kCount)},
                 .block = {kBlock},
                 .stream = stream},
-               adamw_kernel<T>, arrays, factors, ranges);
+               adamw_kernel<P, T, M>, arrays, factors, rounding, ranges);
   }
 }
 
@@ -186,7 +240,13 @@ void grad_norm(const GradNorm& a, Stream stream) {
 }
 
 void adamw(const AdamW& a, Stream stream) {
-  dispatch_any_float(a.weights.dtype, "adamw", [&]<class T>() { launch<T>(a, stream); });
+  dispatch_float(a.m.dtype, "adamw", [&]<class M>() {
+    if (a.masters.present()) {
+      return dispatch_any_float(a.weights.dtype, "adamw",
+                                [&]<class T>() { launch<float, T, M>(a, stream); });
+    }
+    dispatch_float(a.weights.dtype, "adamw", [&]<class T>() { launch<T, T, M>(a, stream); });
+  });
 }
 
 }  // namespace gpt2train::cuda

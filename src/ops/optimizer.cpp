@@ -10,6 +10,11 @@ void check_state(const TensorView& state) {
              "gradient state: ", state.shape);
 }
 
+// What an update reads and writes is fp32, or bf16 rounded stochastically.
+bool updatable(DType dtype) {
+  return dtype == DType::kFloat32 || dtype == DType::kBFloat16;
+}
+
 }  // namespace
 
 void grad_norm(const Exec& exec, GradNorm args) {
@@ -24,13 +29,16 @@ void grad_norm(const Exec& exec, GradNorm args) {
 void adamw(const Exec& exec, const AdamW& args) {
   check_state(args.state);
   const std::int64_t count = args.weights.count();
-  for (const TensorView& view : {args.gradients, args.m, args.v}) {
-    GPT2_CHECK(view.count() == count && view.dtype == DType::kFloat32, "adamw: ", view.shape, " ",
-               name_of(view.dtype), " for ", count, " weights");
+  GPT2_CHECK(args.gradients.count() == count && args.gradients.dtype == DType::kFloat32,
+             "adamw: gradients ", args.gradients.shape, ' ', name_of(args.gradients.dtype), " for ",
+             count, " weights");
+  for (const TensorView& view : {args.m, args.v}) {
+    GPT2_CHECK(view.count() == count && view.dtype == args.m.dtype && updatable(view.dtype),
+               "adamw: moments ", view.shape, ' ', name_of(view.dtype), " for ", count, " weights");
   }
   GPT2_CHECK(args.masters.present()
                  ? args.masters.count() == count && args.masters.dtype == DType::kFloat32
-                 : args.weights.dtype == DType::kFloat32,
+                 : updatable(args.weights.dtype),
              "adamw: weights are ", name_of(args.weights.dtype), ", masters ", args.masters.shape);
   std::int64_t end = 0;
   for (const DecayRange& range : args.ranges) {

@@ -68,8 +68,10 @@ inline Work work_of(const LossSum& a) {
 inline Work work_of(const GradNorm& a) {
   return {.bytes = bytes_of(a.gradients)};
 }
+// Weights are written from the masters, or read and written.
 inline Work work_of(const AdamW& a) {
-  return {.bytes = bytes_of(a.weights, a.masters, a.masters, a.gradients, a.m, a.m, a.v, a.v)};
+  const TensorView& updated = a.masters.present() ? a.masters : a.weights;
+  return {.bytes = bytes_of(a.weights, a.masters, updated, a.gradients, a.m, a.m, a.v, a.v)};
 }
 inline Work work_of(const Fill& a) {
   return {.bytes = bytes_of(a.out)};

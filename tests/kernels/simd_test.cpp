@@ -65,6 +65,26 @@ TEST(Simd, Bf16StoreRoundsLikeTheScalarConversion) {
   }
 }
 
+TEST(Simd, StochasticStoreRoundsLikeTheScalarConversion) {
+  for (std::uint64_t i = 0; i < (1ull << 32); i += 40'009 * kWidth) {
+    std::array<float, kWidth> x;
+    simd::Words random;
+    for (std::uint32_t lane = 0; lane < kWidth; ++lane) {
+      const std::uint32_t word = static_cast<std::uint32_t>(i) + lane * 40'009u;
+      x[lane] = std::bit_cast<float>(word);
+      random[lane] =
+          lane % 2 == 0 ? word * 2654435761u >> 16 : 0x10000u - (word & 0xFFFFu) - lane % 4;
+      random[lane] &= 0xFFFFu;  // the odd lanes are about to carry
+    }
+    std::array<bf16, kWidth> y;
+    simd::store(y.data(), simd::load(x.data()), random);
+    for (int lane = 0; lane < kWidth; ++lane) {
+      const auto at = static_cast<std::size_t>(lane);
+      ASSERT_EQ(y[at].bits, round_stochastically(x[at], random[lane]).bits) << x[at];
+    }
+  }
+}
+
 template <class T>
 void expect_partial_access_stays_inside() {
   for (int count = 1; count < kWidth; ++count) {

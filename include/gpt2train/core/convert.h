@@ -39,6 +39,16 @@ inline bf16 from_float<bf16>(float x) {
   return {static_cast<std::uint16_t>((u + 0x7FFFu + ((u >> 16) & 1u)) >> 16)};
 }
 
+// Rounds away from zero with the probability of what is cut off, so that the mean of many roundings
+// is x. `random` is uniform in [0, 2^16). Infinities and NaNs stay what they are.
+constexpr bf16 round_stochastically(float x, std::uint32_t random) {
+  const std::uint32_t u = std::bit_cast<std::uint32_t>(x);
+  if ((u & 0x7F800000u) == 0x7F800000u) {
+    return {static_cast<std::uint16_t>(u >> 16 | ((u & 0x7FFFFFu) != 0u ? 0x40u : 0u))};
+  }
+  return {static_cast<std::uint16_t>((u + random) >> 16)};
+}
+
 // Rounds to nearest even; what is too large becomes infinite, a NaN stays a NaN.
 template <>
 inline fp16 from_float<fp16>(float x) {

@@ -17,9 +17,11 @@ enum class Role : std::uint8_t {
 struct Precision {
   DType compute = DType::kFloat32;   // weights as the kernels read them, and activations
   DType gradient = DType::kFloat32;  // accumulated over micro-batches, so wider than compute
+  DType moment = DType::kFloat32;    // or bf16, rounded stochastically
+  bool masters = true;               // false: AdamW rounds the weights themselves stochastically
 
   // AdamW updates fp32 weights; where the kernels read a narrower copy, it is rounded from them.
-  constexpr bool master_weights() const { return compute != DType::kFloat32; }
+  constexpr bool master_weights() const { return masters && compute != DType::kFloat32; }
 
   constexpr DType of(Role role) const {
     switch (role) {
@@ -28,8 +30,9 @@ struct Precision {
         return compute;
       case Role::kGradient:
         return gradient;
-      case Role::kMasterWeight:
       case Role::kMoment:
+        return moment;
+      case Role::kMasterWeight:
       case Role::kStatistic:
         return DType::kFloat32;
     }

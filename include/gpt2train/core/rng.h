@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace gpt2train {
@@ -36,15 +37,27 @@ enum class RandomUse : std::uint32_t {
   kDropoutAttention = 9,
   kDropoutAttentionResidual = 10,
   kDropoutMlpResidual = 11,
+  kRoundFirstMoment = 16,
+  kRoundSecondMoment = 17,
+  kRoundWeight = 18,
 };
 
-// Four random words for element group `index` of item `item` (a sample, a tensor, a token) in
-// `layer`. index < 2^32, item < 2^48, layer < 2^12.
+constexpr Philox4 random_counter(RandomUse use, std::uint64_t item, std::uint32_t layer,
+                                 std::uint32_t index) {
+  return {index, static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(item >> 32),
+          (layer << 8) | static_cast<std::uint32_t>(use)};
+}
+
+// Four random words for element group `index` of item `item` (a sample, a tensor, a token, an
+// update) in `layer`. index < 2^32, item < 2^48, layer < 2^12.
 constexpr Philox4 random_words(std::uint64_t seed, RandomUse use, std::uint64_t item,
                                std::uint32_t layer, std::uint32_t index) {
-  return philox({index, static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(item >> 32),
-                 (layer << 8) | static_cast<std::uint32_t>(use)},
-                seed);
+  return philox(random_counter(use, item, layer, index), seed);
+}
+
+// Half `which` of the eight in four words, low halves first: uniform in [0, 2^16).
+constexpr std::uint32_t random_half(const Philox4& words, int which) {
+  return words[static_cast<std::size_t>(which / 2)] >> (which % 2 * 16) & 0xFFFFu;
 }
 
 // Uniform in [0, 1) with 24 bits.
@@ -56,6 +69,17 @@ constexpr float unit_float(std::uint32_t word) {
 constexpr std::uint64_t below(std::uint64_t word, std::uint64_t bound) {
   return static_cast<std::uint64_t>((static_cast<unsigned __int128>(word) * bound) >> 64);
 }
+
+// Stochastic rounding of what an update of the optimizer stores in bf16: element e of the flat
+// array that `use` names draws random_half(random_words(seed, use, update, 0, e / 8), e % 8).
+struct Rounding {
+  std::uint64_t seed = 0;
+  std::uint64_t update = 0;
+
+  constexpr Philox4 counter(RandomUse use, std::int64_t element) const {
+    return random_counter(use, update, 0, static_cast<std::uint32_t>(element / 8));
+  }
+};
 
 // Dropout of one site in one forward pass. Element e of sample s (its index over the whole run)
 // is dropped when unit_float(random_words(seed, use, s, layer, e / 4)[e % 4]) < rate, and scaled by
