@@ -205,6 +205,11 @@ class ConfigLoader {
             concat("warmup_iters ", optimizer.warmup_iters, " is above lr_decay_iters ",
                    optimizer.lr_decay_iters));
 
+    require(config_.memory.master_weights || config_.dtype != DType::kFloat16,
+            {"memory.master_weights", "dtype"},
+            "float16 needs master_weights: of 16-bit weights, only bfloat16 ones are updated "
+            "themselves");
+
     const TrainingConfig& training = config_.training;
     constexpr std::int64_t kMostTokens = std::int64_t{1} << 31;
     require(training.effective_batch() <= kMostTokens / model.block_size,

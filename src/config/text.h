@@ -65,6 +65,12 @@ struct Words<Logits> {
   static constexpr std::array list{Word{"chunked", Logits::kChunked}, Word{"full", Logits::kFull}};
 };
 template <>
+struct Words<Moments> {
+  static constexpr std::array list{
+      Word{"float32", Moments::kFloat32}, Word{"bfloat16", Moments::kBFloat16},
+      Word{"fp32", Moments::kFloat32}, Word{"bf16", Moments::kBFloat16}};
+};
+template <>
 struct Words<std::optional<Recompute>> {
   static constexpr std::array<Word<std::optional<Recompute>>, 5> list{
       {{"auto", std::nullopt},

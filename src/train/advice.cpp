@@ -47,6 +47,12 @@ std::vector<Change> single_changes(const RunConfig& config) {
       return c.memory.logits == Logits::kChunked;
     });
   }
+  add("--moments=bfloat16", [](RunConfig& c) {
+    return std::exchange(c.memory.moments, Moments::kBFloat16) != Moments::kBFloat16;
+  });
+  add("--master_weights=false", [](RunConfig& c) {
+    return std::exchange(c.memory.master_weights, false) && c.dtype == DType::kBFloat16;
+  });
   add("--dtype=bfloat16",
       [](RunConfig& c) { return std::exchange(c.dtype, DType::kBFloat16) == DType::kFloat32; });
   for (std::int64_t size = config.model.block_size / 2; size >= 32; size /= 2) {

@@ -50,8 +50,9 @@ void run_micro_batch(const Exec& exec, const RunConfig& config, const Plan& plan
       {.cell = state.loss_cell(), .losses = losses, .scale = scale, .accumulate = accumulate});
 }
 
-void update_weights(const Exec& exec, const OptimizerConfig& config, const ModelState& state,
+void update_weights(const Exec& exec, const RunConfig& run, const ModelState& state,
                     const StepPosition& position) {
+  const OptimizerConfig& config = run.optimizer;
   ops::grad_norm(exec, {.state = state.grad_state(),
                         .gradients = state.flat_gradients(),
                         .max_norm = static_cast<float>(config.grad_clip),
@@ -68,13 +69,17 @@ void update_weights(const Exec& exec, const OptimizerConfig& config, const Model
                     .beta2 = static_cast<float>(config.beta2),
                     .epsilon = static_cast<float>(config.adam_eps),
                     .weight_decay = static_cast<float>(config.weight_decay),
-                    .update = position.updates + 1});
+                    .update = position.updates + 1,
+                    .seed = run.seed});
 }
 
 }  // namespace
 
 Precision precision_of(const RunConfig& config) {
-  return {.compute = config.dtype};
+  return {
+      .compute = config.dtype,
+      .moment = config.memory.moments == Moments::kBFloat16 ? DType::kBFloat16 : DType::kFloat32,
+      .masters = config.memory.master_weights};
 }
 
 HeadMode head_mode_of(const RunConfig& config) {
@@ -112,7 +117,7 @@ std::optional<StepResult> train_step(const Exec& exec, const RunConfig& config, 
       source->replay.run(exec, key, work);
     }
   }
-  update_weights(exec, config.optimizer, state, position);
+  update_weights(exec, config, state, position);
   if (source == nullptr) return StepResult{};
 
   // The device is still at work: the next step's tokens are read meanwhile.

@@ -35,6 +35,7 @@ class Randomizer {
     if (c.optimizer.warmup_iters > c.optimizer.lr_decay_iters) {
       std::swap(c.optimizer.warmup_iters, c.optimizer.lr_decay_iters);
     }
+    c.memory.master_weights |= c.dtype == DType::kFloat16;
     return c;
   }
 
@@ -83,6 +84,9 @@ class Randomizer {
   }
   void pick(PlanMode& value, const Range&) { value = one_of({PlanMode::kAuto, PlanMode::kOff}); }
   void pick(Logits& value, const Range&) { value = one_of({Logits::kChunked, Logits::kFull}); }
+  void pick(Moments& value, const Range&) {
+    value = one_of({Moments::kFloat32, Moments::kBFloat16});
+  }
   void pick(Segments& value, const Range&) {
     value = one_of({Segments::kFixed, Segments::kExpandable});
   }
@@ -120,7 +124,7 @@ TEST(DumpConfig, WritesSectionsInTheOrderOfTheList) {
                        "cuda_graphs: true\nmodel:\n  n_layer: 12\n"));
   EXPECT_TRUE(
       yaml.ends_with("  trace: \"\"\n  recompute: auto\n  logits: chunked\n"
-                     "  logits_rows: 1024\n"));
+                     "  logits_rows: 1024\n  moments: float32\n  master_weights: true\n"));
   std::size_t at = 0;
   for (const FieldInfo& field : list_fields()) {
     at = yaml.find(field.name + ": ", at);

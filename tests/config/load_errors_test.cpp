@@ -126,6 +126,7 @@ TEST(LoadConfigErrors, SayWhatWasExpectedAndFound) {
       {"plan", "on", "expected one of auto|off, found \"on\""},
       {"recompute", "all", "expected one of auto|none|gelu|gelu+layernorm|block, found \"all\""},
       {"logits", "none", "expected one of chunked|full, found \"none\""},
+      {"moments", "float16", "expected one of float32|bfloat16, found \"float16\""},
       {"out_dir", "\"\"", "expected text, not empty, found \"\""},
   };
   for (const auto& c : cases) {
@@ -212,6 +213,9 @@ TEST(LoadConfigErrors, PointAtTheSettingGivenLastOfThoseThatDisagree) {
             "f.yaml:1:16: optimizer.learning_rate: min_lr 6e-05 is above learning_rate 1e-05");
   EXPECT_EQ(config_error("lr_decay_iters: 10"),
             "f.yaml:1:17: optimizer.lr_decay_iters: warmup_iters 2000 is above lr_decay_iters 10");
+  EXPECT_EQ(config_error("dtype: float16", {"master_weights=false"}),
+            "--master_weights: float16 needs master_weights: of 16-bit weights, only bfloat16 ones "
+            "are updated themselves");
   EXPECT_EQ(config_error("batch_size: 2147483648"),
             "f.yaml:1:13: training.batch_size: batch_size 2147483648 * gradient_accumulation_steps "
             "40 * block_size 1024 is above 2147483648 tokens an iteration");

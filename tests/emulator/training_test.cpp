@@ -86,6 +86,30 @@ TEST_P(EmulatedTraining, MeasuresWhatWasPredicted) {
   }
 }
 
+// The same random bits round on both; a sum that differs in its last bit may turn a few roundings.
+TEST(EmulatedNarrowStorage, FollowsTheCpuAndMeasuresWhatWasPredicted) {
+  for (const Storage& storage : {Storage{DType::kFloat32, Moments::kBFloat16}, kLeanest,
+                                 Storage{DType::kFloat16, Moments::kBFloat16}}) {
+    SCOPED_TRACE(name_of(storage));
+    RunConfig config = with_storage(tiny_config(), storage);
+    config.training.batch_size = 2;
+    config.training.gradient_accumulation_steps = 1;
+    config.training.max_iters = 3;
+    config.evaluation.eval_iters = 1;
+    config.evaluation.eval_interval = 3;
+    const Curve cuda = train(config, emulated_gpu());
+    const MemoryStats& predicted = cuda.end.prediction.stats;
+    EXPECT_EQ(cuda.end.stats.peak_allocated_bytes, predicted.peak_allocated_bytes);
+    EXPECT_EQ(cuda.end.stats.peak_reserved_bytes, predicted.peak_reserved_bytes);
+    if (config.dtype == DType::kFloat16) config.dtype = DType::kFloat32;  // for the CPU
+    const Curve cpu = train(config, open_cpu_backend());
+    ASSERT_EQ(cuda.losses.size(), cpu.losses.size());
+    for (std::size_t i = 0; i < cpu.losses.size(); ++i) {
+      EXPECT_NEAR(cuda.losses[i], cpu.losses[i], 5e-3) << i;
+    }
+  }
+}
+
 // What a machine without CUDA predicts.
 TEST_P(EmulatedTraining, ScratchAloneIsEnoughToPredict) {
   const Plan plan = configured_plan(config());

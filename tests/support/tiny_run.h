@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "gpt2train/core/convert.h"
 #include "gpt2train/core/rng.h"
 #include "gpt2train/data/loader.h"
 #include "gpt2train/ops/backend.h"
@@ -41,6 +42,29 @@ inline RunConfig tiny_config() {
   config.optimizer.lr_decay_iters = 100;
   config.memory.logits_rows = 16;
   return config;
+}
+
+// How what outlives a step is stored.
+struct Storage {
+  DType dtype = DType::kFloat32;
+  Moments moments = Moments::kFloat32;
+  bool master_weights = true;
+};
+inline constexpr Storage kLeanest = {DType::kBFloat16, Moments::kBFloat16, false};
+
+inline RunConfig with_storage(RunConfig config, const Storage& storage) {
+  config.dtype = storage.dtype;
+  config.memory.moments = storage.moments;
+  config.memory.master_weights = storage.master_weights;
+  return config;
+}
+inline std::string name_of(const Storage& storage) {
+  return concat(gpt2train::name_of(storage.dtype),
+                storage.moments == Moments::kBFloat16 ? "_bf16_moments" : "",
+                storage.master_weights ? "" : "_no_masters");
+}
+inline void PrintTo(const Storage& storage, std::ostream* out) {
+  *out << name_of(storage);
 }
 
 class Recorder final : public TrainObserver {
@@ -111,15 +135,31 @@ class TinyRun {
   std::function<bool()> interrupted;
 };
 
-// The fp32 weights of a state in host memory, without padding.
-inline std::vector<float> weights_of(const ModelState& state) {
+inline std::vector<float> floats_of(const std::vector<TensorToStore>& tensors) {
   std::vector<float> all;
-  for (const TensorToStore& tensor : state.checkpoint_weights()) {
-    const std::size_t at = all.size();
-    all.resize(at + tensor.bytes.size() / sizeof(float));
-    std::memcpy(all.data() + at, tensor.bytes.data(), tensor.bytes.size());
+  const auto append = [&]<class T>(const TensorToStore& tensor) {
+    for (std::size_t at = 0; at < tensor.bytes.size(); at += sizeof(T)) {
+      T value;
+      std::memcpy(&value, tensor.bytes.data() + at, sizeof value);
+      all.push_back(to_float(value));
+    }
+  };
+  for (const TensorToStore& tensor : tensors) {
+    if (tensor.dtype == "F32") {
+      append.operator()<float>(tensor);
+    } else {
+      append.operator()<bf16>(tensor);
+    }
   }
   return all;
+}
+
+// In host memory, without padding: the weights that the optimizer updates, and its moments.
+inline std::vector<float> weights_of(const ModelState& state) {
+  return floats_of(state.checkpoint_weights());
+}
+inline std::vector<float> moments_of(const ModelState& state) {
+  return floats_of(state.checkpoint_optimizer());
 }
 
 }  // namespace gpt2train::test

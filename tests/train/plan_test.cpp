@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "gpt2train/train/advice.h"
@@ -37,6 +38,8 @@ RunConfig random_config(std::mt19937& random) {
   config.memory.segments = random() % 2 == 0 ? Segments::kFixed : Segments::kExpandable;
   config.memory.logits = pick({0, 1}) == 0 ? Logits::kChunked : Logits::kFull;
   config.memory.logits_rows = pick({1, 8, 50, 1024});
+  config.memory.moments = pick({0, 1}) == 0 ? Moments::kFloat32 : Moments::kBFloat16;
+  config.memory.master_weights = pick({0, 1}) == 0;
   config.checkpoint.always_save_checkpoint = false;
   return config;
 }
@@ -44,10 +47,11 @@ RunConfig random_config(std::mt19937& random) {
 std::string describe(const RunConfig& c) {
   return concat("layers ", c.model.n_layer, ", heads ", c.model.n_head, ", width ", c.model.n_embd,
                 ", block ", c.model.block_size, ", vocabulary ", c.model.vocab_size, ", ",
-                name_of(c.dtype), ", batch ", c.training.batch_size, " x ",
-                c.training.gradient_accumulation_steps, ", iterations ", c.training.max_iters,
-                ", recompute ", name_of(*c.memory.recompute), ", logits ", name_of(c.memory.logits),
-                " of ", c.memory.logits_rows);
+                name_of(c.dtype), c.memory.moments == Moments::kBFloat16 ? ", bf16 moments" : "",
+                c.memory.master_weights ? "" : ", no masters", ", batch ", c.training.batch_size,
+                " x ", c.training.gradient_accumulation_steps, ", iterations ",
+                c.training.max_iters, ", recompute ", name_of(*c.memory.recompute), ", logits ",
+                name_of(c.memory.logits), " of ", c.memory.logits_rows);
 }
 
 void expect_equal(const MemoryStats& predicted, const MemoryStats& measured) {
@@ -125,6 +129,19 @@ TEST(Predict, NeedsNoMemoryForTheDocumentsLargestBatch) {
             std::size_t{65536} * 50304 * 2);
 }
 
+TEST(Predict, KnowsWhatNarrowStorageSaves) {
+  const auto by_tag = [](const test::Storage& storage, Tag tag) {
+    const RunConfig config = test::with_storage(tiny_config(), storage);
+    return predict(cpu_kernels(), config, configured_plan(config), CachingAllocator::kNoBudget)
+        .stats.by_tag_at_peak[static_cast<std::size_t>(tag)];
+  };
+  const std::size_t weights = by_tag({DType::kBFloat16}, Tag::kWeights);
+  EXPECT_EQ(by_tag({DType::kBFloat16}, Tag::kMasterWeights), 2 * weights);
+  EXPECT_EQ(by_tag(test::kLeanest, Tag::kMasterWeights), 0u);
+  EXPECT_EQ(by_tag({DType::kBFloat16}, Tag::kOptimizer) - by_tag(test::kLeanest, Tag::kOptimizer),
+            2 * weights);
+}
+
 TEST(Predict, NamesTheFirstTensorThatDoesNotFit) {
   RunConfig config;
   config.training.batch_size = 64;
@@ -172,6 +189,22 @@ TEST(Advice, NamesABudgetThatWorksAndChangesThatFit) {
   for (const Suggestion& suggestion : advice.suggestions) {
     EXPECT_LE(suggestion.reserved_bytes, budget) << suggestion.change;
   }
+}
+
+// Where the weights and what goes with them are most of the memory.
+TEST(Advice, NamesNarrowStorage) {
+  RunConfig config = tiny_config();
+  config.dtype = DType::kBFloat16;
+  config.model.n_embd = 256;
+  config.model.n_layer = 3;
+  const Advice free = advise(cpu_kernels(), config, CachingAllocator::kNoBudget);
+  const Advice advice = advise(cpu_kernels(), config, free.smallest_budget_bytes * 9 / 10);
+  const auto names = [&](const std::string& change) {
+    return std::any_of(advice.suggestions.begin(), advice.suggestions.end(),
+                       [&](const Suggestion& s) { return s.change == change; });
+  };
+  EXPECT_TRUE(names("--moments=bfloat16")) << to_text(advice);
+  EXPECT_TRUE(names("--master_weights=false")) << to_text(advice);
 }
 
 }  // namespace

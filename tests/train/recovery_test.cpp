@@ -7,9 +7,12 @@
 namespace gpt2train {
 namespace {
 
+using test::kLeanest;
+using test::Storage;
 using test::tiny_config;
 using test::TinyRun;
 using test::weights_of;
+using test::with_storage;
 
 struct Outcome {
   float loss = 0.0f;
@@ -41,11 +44,10 @@ RunConfig with_split(RunConfig config, const Plan& plan) {
   return config;
 }
 
-class Recovery : public testing::TestWithParam<DType> {};
+class Recovery : public testing::TestWithParam<Storage> {};
 
 TEST_P(Recovery, AtEveryAllocationOfAStepEqualsAnUndisturbedRunWithThatSplit) {
-  RunConfig config = tiny_config();
-  config.dtype = GetParam();
+  RunConfig config = with_storage(tiny_config(), GetParam());
   config.model.dropout = 0.1;
   config.memory.recompute = Recompute::kNone;
 
@@ -74,8 +76,7 @@ TEST_P(Recovery, AtEveryAllocationOfAStepEqualsAnUndisturbedRunWithThatSplit) {
 }
 
 TEST_P(Recovery, AtEveryAllocationOfAnEvaluationGivesTheSameLosses) {
-  RunConfig config = tiny_config();
-  config.dtype = GetParam();
+  RunConfig config = with_storage(tiny_config(), GetParam());
   config.memory.recompute = Recompute::kNone;
   const auto evaluate = [&](std::optional<std::uint64_t> fail_at, Plan* plan) {
     TinyRun run(config);
@@ -92,13 +93,16 @@ TEST_P(Recovery, AtEveryAllocationOfAnEvaluationGivesTheSameLosses) {
     SCOPED_TRACE(concat("failure at request ", at));
     const auto [train_again, val_again, ignored] = evaluate(at, &plan);
     ASSERT_LT(plan.micro_batch, 4);
-    const double tolerance = GetParam() == DType::kFloat32 ? 1e-5 : 1e-3;  // another order of sums
+    const double tolerance =
+        GetParam().dtype == DType::kFloat32 ? 1e-5 : 1e-3;  // another order of sums
     ASSERT_NEAR(train_again, train, tolerance);
     ASSERT_NEAR(val_again, val, tolerance);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, Recovery, testing::Values(DType::kFloat32, DType::kBFloat16),
+INSTANTIATE_TEST_SUITE_P(Cpu, Recovery,
+                         testing::Values(Storage{DType::kFloat32}, Storage{DType::kBFloat16},
+                                         kLeanest),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
 // Splits of one step differ by the order of fp32 sums only: same samples, same dropout masks.

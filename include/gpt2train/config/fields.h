@@ -99,6 +99,8 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(memory, recompute, "what to compute again to save memory; auto: the least that fits");
   GPT2_FIELD(memory, logits, "chunked: logits_rows at a time; full: all rows, as in nanoGPT");
   GPT2_FIELD(memory, logits_rows, "rows (tokens) of a chunk of logits", kCount);
+  GPT2_FIELD(memory, moments, "of AdamW, as stored; bfloat16 is rounded stochastically");
+  GPT2_FIELD(memory, master_weights, "false: no float32 weights beside bfloat16 ones");
 }
 
 #undef GPT2_FIELD

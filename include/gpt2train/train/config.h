@@ -56,6 +56,8 @@ struct MemoryLimit {
   double fraction = 0.0;
 };
 
+enum class Moments : std::uint8_t { kFloat32, kBFloat16 };
+
 struct MemoryConfig {
   MemoryLimit limit = {};
   PlanMode plan = PlanMode::kAuto;  // off: start with batch_size, and lower it only on running out
@@ -64,7 +66,9 @@ struct MemoryConfig {
   std::string trace = {};                   // a CSV file for every allocation and free
   std::optional<Recompute> recompute = {};  // empty: auto, the least that fits
   Logits logits = Logits::kChunked;
-  std::int64_t logits_rows = 1024;  // rows of a chunk
+  std::int64_t logits_rows = 1024;      // rows of a chunk
+  Moments moments = Moments::kFloat32;  // how AdamW's m and v are stored
+  bool master_weights = true;           // fp32 weights beside those of 16 bits
 };
 
 }  // namespace gpt2train

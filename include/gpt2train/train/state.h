@@ -28,7 +28,7 @@ class ModelState {
   const ModelTensors& gradients() const { return gradient_tensors_; }
 
   TensorView flat_weights() const { return weights_; }
-  TensorView flat_masters() const { return masters_; }  // absent where the weights are fp32
+  TensorView flat_masters() const { return masters_; }  // absent where the weights are updated
   TensorView flat_gradients() const { return gradients_; }
   TensorView flat_m() const { return m_; }
   TensorView flat_v() const { return v_; }
@@ -38,19 +38,21 @@ class ModelState {
     return {grad_state_.view().as<float>() + kGradStateLoss, DType::kFloat32, {1}};
   }
 
-  // The fp32 array that the optimizer updates: the masters, or the weights themselves.
+  // What the optimizer updates: the fp32 masters, or the weights themselves, fp32 or bf16.
   TensorView updated_weights() const { return masters_.present() ? masters_ : weights_; }
 
   // N(0, 0.02) weights and zero moments.
   void initialise(const Exec& exec, std::uint64_t seed);
 
   // Weights by name, in either orientation of the linear layers. A missing tensor or a wrong shape
-  // throws DataError with what was found and expected; tensors that are not ours are ignored.
+  // throws DataError with what was found and expected; tensors that are not ours are ignored. What
+  // is loaded into 16 bits is rounded to nearest.
   void load_weights(const Exec& exec, const SafetensorsFile& file, bool hf_orientation);
   // Moments ("m.<name>", "v.<name>"), written by checkpoint_optimizer().
   void load_optimizer(const Exec& exec, const SafetensorsFile& file);
 
-  // What a checkpoint stores: fp32 weights and moments without padding, where the device has them.
+  // What a checkpoint stores: updated weights and moments in their dtypes, without padding, where
+  // the device has them. Any dtype can be loaded into any other.
   std::vector<TensorToStore> checkpoint_weights() const;
   std::vector<TensorToStore> checkpoint_optimizer() const;
 
