@@ -84,5 +84,28 @@ TEST_F(OpChecks, AdamWRefusesRangesWithGaps) {
       InternalError);
 }
 
+TEST_F(OpChecks, AdamWUpdatesFloat32AndBFloat16Alone) {
+  const DecayRange range[] = {{.begin = 0, .end = 8, .decay = true}};
+  const Tensor state = tensor({std::int64_t{kGradStateCount}});
+  const Tensor wide = tensor({8}), narrow = tensor({8}, DType::kBFloat16);
+  const Tensor half = tensor({8}, DType::kFloat16);
+  const auto update = [&](const TensorView& weights, const TensorView& masters, const TensorView& m,
+                          const TensorView& v) {
+    ops::adamw(exec_, {.weights = weights,
+                       .masters = masters,
+                       .gradients = wide,
+                       .m = m,
+                       .v = v,
+                       .state = state,
+                       .ranges = range});
+  };
+  EXPECT_NO_THROW(update(narrow, {}, narrow, narrow));
+  EXPECT_NO_THROW(update(half, wide, narrow, narrow));
+  EXPECT_THROW(update(half, {}, narrow, narrow), InternalError);
+  EXPECT_THROW(update(narrow, narrow, wide, wide), InternalError);
+  EXPECT_THROW(update(wide, {}, wide, narrow), InternalError);
+  EXPECT_THROW(update(wide, {}, half, half), InternalError);
+}
+
 }  // namespace
 }  // namespace gpt2train
