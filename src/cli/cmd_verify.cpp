@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "gpt2train/data/safetensors.h"
-#include "gpt2train/memory/upstream.h"
 #include "gpt2train/ops/ops.h"
 #include "gpt2train/train/single_pass.h"
 #include "src/cli/commands.h"
@@ -21,6 +20,7 @@ struct VerifyOptions {
   std::string weights, io, grads;
   std::string gelu = "erf";
   std::string dtype = "fp32";
+  std::string device = "auto";
   std::int64_t n_head = 0;  // 0: from the file's metadata
   bool json = false;
 };
@@ -74,11 +74,10 @@ struct Report {
   }
 };
 
-Report verify_builtin(GeluForm gelu, DType dtype) {
+Report verify_builtin(Backend& backend, GeluForm gelu, DType dtype) {
   ModelConfig config = verify_case::model();
   config.gelu = gelu;
-  HostUpstream host;
-  SinglePass run(cpu_kernels(), host, config, dtype);
+  SinglePass run(backend.kernels(), backend.upstream(), config, dtype, backend.stream());
   const Exec& exec = run.exec();
   const auto& parameters = run.state().layout().list();
   ops::fill(exec, {.out = run.state().updated_weights(), .value = 0.0f});
@@ -148,11 +147,10 @@ ModelConfig config_of(const SafetensorsFile& file, const VerifyOptions& options)
   return config;
 }
 
-Report verify_files(const VerifyOptions& options, DType dtype) {
+Report verify_files(Backend& backend, const VerifyOptions& options, DType dtype) {
   const SafetensorsFile weights(options.weights), io(options.io);
   const ModelConfig config = config_of(weights, options);
-  HostUpstream host;
-  SinglePass run(cpu_kernels(), host, config, dtype);
+  SinglePass run(backend.kernels(), backend.upstream(), config, dtype, backend.stream());
   run.state().load_weights(run.exec(), weights, true);
 
   const std::vector<std::int64_t> shape = io.at("idx").shape;
@@ -210,9 +208,10 @@ Report verify_files(const VerifyOptions& options, DType dtype) {
   return report;
 }
 
-void print(const Report& report, const VerifyOptions& options, bool pass) {
+void print(const Report& report, const VerifyOptions& options, const char* backend, bool pass) {
   if (options.json) {
-    nlohmann::ordered_json json = {{"dtype", options.dtype},
+    nlohmann::ordered_json json = {{"backend", backend},
+                                   {"dtype", options.dtype},
                                    {"gelu", options.gelu},
                                    {"loss", report.loss},
                                    {"expected_loss", report.expected_loss},
@@ -231,7 +230,7 @@ void print(const Report& report, const VerifyOptions& options, bool pass) {
   for (const auto& [name, deviation] : report.gradients) {
     fmt::print("gradient  {:<24} off by {:.2e} of its norm\n", name, deviation);
   }
-  fmt::print("{}\n", pass ? "all within limits" : "NOT within limits");
+  fmt::print("{} on {}\n", pass ? "all within limits" : "NOT within limits", backend);
 }
 
 void run(const VerifyOptions& options) {
@@ -241,10 +240,14 @@ void run(const VerifyOptions& options) {
     throw ConfigError("verify", "--weights and --io go together");
   }
   const GeluForm gelu = options.gelu == "tanh" ? GeluForm::kTanh : GeluForm::kErf;
-  const Report report =
-      options.weights.empty() ? verify_builtin(gelu, dtype) : verify_files(options, dtype);
+  const std::unique_ptr<Backend> backend =
+      open_backend(options.device == "cuda"  ? DeviceChoice::kCuda
+                   : options.device == "cpu" ? DeviceChoice::kCpu
+                                             : DeviceChoice::kAuto);
+  const Report report = options.weights.empty() ? verify_builtin(*backend, gelu, dtype)
+                                                : verify_files(*backend, options, dtype);
   const bool pass = report.within(dtype == DType::kFloat32 ? kFloat32Limits : kBFloat16Limits);
-  print(report, options, pass);
+  print(report, options, backend->kernels().name, pass);
   if (!pass) throw InternalError("verify: a deviation is above its limit");
 }
 
@@ -260,6 +263,8 @@ Command add_verify(CLI::App& app) {
   app.add_option("--gelu", options->gelu, "form of GELU")->check(CLI::IsMember({"erf", "tanh"}));
   app.add_option("--dtype", options->dtype, "arithmetic to check")
       ->check(CLI::IsMember({"fp32", "float32", "bf16", "bfloat16"}));
+  app.add_option("--device", options->device, "where to check; auto: as training chooses")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--n_head", options->n_head, "heads, where the file's metadata does not say");
   app.add_flag("--json", options->json, "print JSON");
   return [options] { run(*options); };
