@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "gpt2train/core/error.h"
+#include "gpt2train/core/rng.h"
 #include "gpt2train/core/units.h"
 #include "gpt2train/memory/tensor.h"
 #include "gpt2train/ops/ops.h"
@@ -27,6 +28,27 @@ constexpr std::array<Card, 6> kCards = {{{"rtx3060", 11.69},
                                          {"rtx4090", 23.64},
                                          {"a100-40gb", 39.39},
                                          {"h100", 79.10}}};
+
+// Fills a matrix of n * 1024 rows and columns with numbers between -1 and 1. Constants would not
+// do: they cost a GPU less power, and so raise its clock.
+void fill_random(const Exec& exec, const Tensor& matrix) {
+  constexpr std::int64_t kCount = 1 << 20;
+  static const std::vector<float> kValues = [] {
+    std::vector<float> values(kCount);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const Philox4 bits = philox({static_cast<std::uint32_t>(i), 0, 0, 0}, 0);
+      values[i] = static_cast<float>(static_cast<std::int32_t>(bits[0])) * 0x1p-31f;
+    }
+    return values;
+  }();
+  const std::int64_t rows = kCount / matrix.view().width();
+  const Tensor piece(exec.memory(), Tag::kWorkspace, "piece", DType::kFloat32,
+                     {rows, matrix.view().width()});
+  ops::upload(exec, piece, kValues.data());
+  for (std::int64_t row = 0; row < matrix.view().rows(); row += rows) {
+    ops::cast(exec, {.out = matrix.view().slice_rows(row, rows), .in = piece});
+  }
+}
 
 }  // namespace
 
@@ -120,7 +142,7 @@ double measure_matmul_flops_per_second(Backend& backend, DType dtype) {
   for (std::int64_t size = kFirstSize; size <= kLastSize; size *= 2) {
     const auto matrix = [&](const char* name) {
       Tensor tensor(memory, Tag::kWorkspace, name, dtype, {size, size});
-      ops::fill(exec, {.out = tensor, .value = 0.5f});
+      fill_random(exec, tensor);
       return tensor;
     };
     const Tensor a = matrix("a"), b = matrix("b"), out = matrix("out");
