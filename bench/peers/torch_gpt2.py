@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times GPT-2 training steps in plain PyTorch on the CPU; prints one JSON object on one line.
+"""Times GPT-2 training steps in plain PyTorch, on a CPU or a GPU; prints one line of JSON.
 
 The model is GPT-2 as nanoGPT configures it: pre-norm blocks, erf GELU, a head tied to the token
 table, causal scaled_dot_product_attention. Tokens are random: the time of a step does not depend
@@ -84,7 +84,7 @@ class GPT2(nn.Module):
                 nn.init.normal_(weight, std=0.02 / math.sqrt(depth))
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        position = torch.arange(inputs.size(1))
+        position = torch.arange(inputs.size(1), device=inputs.device)
         x = self.dropout(self.wte(inputs) + self.wpe(position))
         for block in self.blocks:
             x = block(x)
@@ -93,7 +93,7 @@ class GPT2(nn.Module):
 
 
 def make_optimizer(model: nn.Module) -> tuple[torch.optim.Optimizer, str]:
-    """AdamW with decay on matrices alone, in the fastest form this PyTorch has for the CPU."""
+    """AdamW with decay on matrices alone, in the fastest form this PyTorch has for the device."""
     weights = list(model.parameters())
     groups = [
         {"params": [w for w in weights if w.dim() >= 2], "weight_decay": 0.1},
@@ -104,6 +104,44 @@ def make_optimizer(model: nn.Module) -> tuple[torch.optim.Optimizer, str]:
         return torch.optim.AdamW(groups, **settings, fused=True), "fused"
     except RuntimeError:
         return torch.optim.AdamW(groups, **settings, foreach=True), "foreach"
+
+
+class HostClock:
+    """Times between marks, where work is done when a call returns."""
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+
+    def mark(self) -> None:
+        self.marks.append(time.perf_counter())
+
+    def intervals_ms(self) -> list[float]:
+        return [1e3 * (end - start) for start, end in zip(self.marks, self.marks[1:])]
+
+
+class DeviceClock:
+    """The same by the GPU's own events: the host may run ahead, as it does in real training."""
+
+    def __init__(self) -> None:
+        self.marks: list[torch.cuda.Event] = []
+
+    def mark(self) -> None:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self.marks.append(event)
+
+    def intervals_ms(self) -> list[float]:
+        torch.cuda.synchronize()
+        return [start.elapsed_time(end) for start, end in zip(self.marks, self.marks[1:])]
+
+
+def memory_record(device: str) -> dict[str, int]:
+    """The process's peak resident set and, on a GPU, the peaks of PyTorch's allocator, in bytes."""
+    record = {"peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    if device == "cuda":
+        record["peak_bytes"] = torch.cuda.max_memory_allocated()
+        record["reserved_bytes"] = torch.cuda.max_memory_reserved()
+    return record
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -122,6 +160,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16: autocast"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
     parser.add_argument("--warmup", type=int, default=3, help="steps before those")
@@ -145,49 +184,49 @@ def time_steps(args: argparse.Namespace) -> dict[str, object]:
         args.bias,
         args.dropout,
     )
-    model = GPT2(shape)
+    model = GPT2(shape).to(args.device)
     optimizer, optimizer_form = make_optimizer(model)
     loss_of = torch.compile(model) if args.compile == "on" else model
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16")
+    autocast = torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16")
     tokens_per_step = args.batch_size * args.block_size * args.accumulation
 
-    def step() -> float:
-        total = 0.0
+    def step() -> Tensor:
+        total = torch.zeros((), device=args.device)
         for _ in range(args.accumulation):
             size = (args.batch_size, args.block_size + 1)
-            tokens = torch.randint(args.vocab_size, size)
+            tokens = torch.randint(args.vocab_size, size, device=args.device)
             with autocast:
                 loss = loss_of(tokens[:, :-1], tokens[:, 1:]) / args.accumulation
             loss.backward()
-            total += loss.item()
+            total += loss.detach()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return total
 
-    step_ms: list[float] = []
-    loss = 0.0
+    clock = DeviceClock() if args.device == "cuda" else HostClock()
+    clock.mark()
+    loss = torch.zeros(())
     begin = time.perf_counter()
-    while len(step_ms) < args.warmup + args.steps:
-        start = time.perf_counter()
-        if len(step_ms) > args.warmup and start - begin > args.max_seconds:
+    for number in range(args.warmup + args.steps):
+        if number > args.warmup and time.perf_counter() - begin > args.max_seconds:
             break
         loss = step()
-        step_ms.append(1e3 * (time.perf_counter() - start))
-    step_ms = step_ms[args.warmup :]
+        clock.mark()
+    step_ms = clock.intervals_ms()[args.warmup :]
 
     rates = [1e3 * tokens_per_step / ms for ms in step_ms]
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
     return {
         "tokens_per_second": round(statistics.median(rates), 1),
         "tokens_per_second_min": round(min(rates), 1),
         "tokens_per_second_max": round(max(rates), 1),
         "step_ms": [round(ms, 2) for ms in step_ms],
-        "peak_rss_bytes": 1024 * peak_kib,
-        "final_loss": round(loss, 4),
+        **memory_record(args.device),
+        "final_loss": round(loss.item(), 4),
         "compile": args.compile,
         "optimizer": optimizer_form,
         "dtype": args.dtype,
+        "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
