@@ -2,11 +2,24 @@
 // no T x T matrix is ever stored. Scale is 1 / sqrt(head size).
 #pragma once
 
+#include <compare>
+#include <cstdint>
+
 #include "gpt2train/core/rng.h"
 #include "gpt2train/core/tensor_view.h"
 #include "kernels/workspace.h"
 
 namespace gpt2train {
+
+// Whose kernels compute it: this program's, cuDNN's, or cuDNN's wherever they can be had.
+enum class Attention : std::uint8_t { kNative, kCudnn, kAuto };
+
+struct AttentionShape {
+  std::int64_t batch = 1, heads = 1, time = 1, head_size = 1;  // B, H, T, C / H
+  DType dtype = DType::kFloat32;                               // of q, k and v
+
+  auto operator<=>(const AttentionShape&) const = default;
+};
 
 struct AttentionForward {
   TensorView out = {};   // (B, T, C), dtype of qkv; head h holds columns [h * C/H, (h + 1) * C/H)
@@ -27,5 +40,14 @@ struct AttentionBackward {
   Dropout dropout = {};
   Workspace workspace = {};
 };
+
+template <class Args>
+AttentionShape shape_of(const Args& args) {
+  return {.batch = args.qkv.shape[0],
+          .heads = args.heads,
+          .time = args.qkv.shape[1],
+          .head_size = args.qkv.width() / 3 / args.heads,
+          .dtype = args.qkv.dtype};
+}
 
 }  // namespace gpt2train

@@ -66,4 +66,7 @@ const KernelTable& cpu_kernels();
 // of a GPU. Always there, as is every prediction.
 const KernelTable& cuda_scratch();
 
+// The same with attention by cuDNN.
+const KernelTable& cuda_scratch_with_cudnn();
+
 }  // namespace gpt2train

@@ -56,7 +56,7 @@ mapfile -t files < <(files_but '^src/config/')
 forbid "YAML is known to src/config only" '#\s*include\s*[<"]yaml-cpp' "${files[@]}"
 mapfile -t files < <(files_but '^(kernels|src)/cuda/')
 forbid "CUDA is known to kernels/cuda and src/cuda only" \
-  '#\s*include\s*[<"](cuda|cublas|curand|nvrtc|nvToolsExt)' "${files[@]}"
+  '#\s*include\s*[<"](cuda|cublas|cudnn|curand|nvrtc|nvToolsExt)' "${files[@]}"
 mapfile -t files < <(printf '%s\n' kernels/cuda/**/*.{h,cu,cuh} | grep -v '/gpu\.h$')
 forbid "kernels speak to the device through kernels/cuda/gpu.h only" \
   '\basm\b|__shared__|<<<|__\w+_sync\b|__sync\w+\(|#\s*include\s*<(cooperative_groups|cub|mma|cuda_\w+16)' "${files[@]}"

@@ -21,6 +21,11 @@ void gelu_forward(const GeluForward& args, Stream);
 void gelu_backward(const GeluBackward& args, Stream);
 void attention_forward(const AttentionForward& args, Stream);
 void attention_backward(const AttentionBackward& args, Stream);
+// By cuDNN, where the build has it. Throw DeviceError where cuDNN has no plan for the shape; the
+// last only makes its plans, or throws.
+void attention_forward_cudnn(const AttentionForward& args, Stream);
+void attention_backward_cudnn(const AttentionBackward& args, Stream);
+void make_attention_plans_cudnn(const AttentionShape& shape);
 void cross_entropy(const CrossEntropy& args, Stream);
 void loss_sum(const LossSum& args, Stream);
 void grad_norm(const GradNorm& args, Stream);
@@ -39,5 +44,9 @@ void end_range();
 namespace gpt2train {
 
 const KernelTable& cuda_kernels();
+
+// The same with cuDNN's attention for `shape` and for other batches of it. Throws DeviceError, with
+// the reason, where that is not to be had.
+const KernelTable& cuda_kernels_with_cudnn(const AttentionShape& shape);
 
 }  // namespace gpt2train

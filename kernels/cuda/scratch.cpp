@@ -33,6 +33,15 @@ std::size_t attention_backward_workspace(const AttentionBackward& a) {
   return static_cast<std::size_t>(a.lse.count()) * sizeof(float);  // a dot product a row
 }
 
+std::size_t attention_forward_cudnn_workspace(const AttentionForward& a) {
+  return CudnnScratch(shape_of(a)).forward;
+}
+
+std::size_t attention_backward_cudnn_workspace(const AttentionBackward& a) {
+  const CudnnScratch scratch(shape_of(a));
+  return scratch.dots + scratch.backward;
+}
+
 std::size_t grad_norm_workspace(const GradNorm& a) {
   return static_cast<std::size_t>(norm_pieces(a)) * sizeof(double);
 }
@@ -52,6 +61,16 @@ const KernelTable& cuda_scratch() {
     table.attention_forward_workspace = cuda::attention_forward_workspace;
     table.attention_backward_workspace = cuda::attention_backward_workspace;
     table.grad_norm_workspace = cuda::grad_norm_workspace;
+    return table;
+  }();
+  return kTable;
+}
+
+const KernelTable& cuda_scratch_with_cudnn() {
+  static const KernelTable kTable = [] {
+    KernelTable table = cuda_scratch();
+    table.attention_forward_workspace = cuda::attention_forward_cudnn_workspace;
+    table.attention_backward_workspace = cuda::attention_backward_cudnn_workspace;
     return table;
   }();
   return kTable;

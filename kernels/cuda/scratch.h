@@ -45,12 +45,33 @@ struct TokenSort {
 // What every product may use, whatever the card: cuBLASLt splits long sums with it.
 inline constexpr std::size_t kMatmulWorkspaceBytes = std::size_t{16} << 20;
 
+// What attention by cuDNN may use. cuDNN tells what a plan takes only where the device is, so these
+// are bounds, and plans that want more are not taken. Gradients that are the same bits every time
+// need the scores' gradients in 16 bits, each side padded to the larger tile, 128. The plans of
+// cuDNN 9.19 for sm_80, 86, 89 and 90 are within; nothing else was seen but up to 256 bytes.
+struct CudnnScratch {
+  static constexpr std::size_t kSmall = 4096;
+  static constexpr std::int64_t kTile = 128;
+
+  explicit CudnnScratch(const AttentionShape& s) {
+    const std::int64_t heads = s.batch * s.heads, padded = (s.time + kTile - 1) / kTile * kTile;
+    dots = static_cast<std::size_t>((heads * s.time * 4 + 255) / 256 * 256);
+    backward = static_cast<std::size_t>(heads * padded * padded * 2) + kSmall;
+  }
+
+  std::size_t forward = kSmall;
+  std::size_t dots = 0;      // of the backward pass: an fp32 a query, before cuDNN's own
+  std::size_t backward = 0;  // cuDNN's own
+};
+
 std::size_t embedding_backward_workspace(const EmbeddingBackward& args);
 std::size_t matmul_workspace(const Matmul& args);
 std::size_t bias_backward_workspace(const BiasBackward& args);
 std::size_t layernorm_backward_workspace(const LayerNormBackward& args);
 std::size_t attention_forward_workspace(const AttentionForward& args);
 std::size_t attention_backward_workspace(const AttentionBackward& args);
+std::size_t attention_forward_cudnn_workspace(const AttentionForward& args);
+std::size_t attention_backward_cudnn_workspace(const AttentionBackward& args);
 std::size_t grad_norm_workspace(const GradNorm& args);
 
 }  // namespace gpt2train::cuda

@@ -33,4 +33,19 @@ const KernelTable& cuda_kernels() {
   return kTable;
 }
 
+#ifdef GPT2TRAIN_CUDNN
+const KernelTable& cuda_kernels_with_cudnn(const AttentionShape& shape) {
+  static const KernelTable kTable = [] {
+    KernelTable table = cuda_kernels();
+    table.attention_forward = cuda::attention_forward_cudnn;
+    table.attention_backward = cuda::attention_backward_cudnn;
+    table.attention_forward_workspace = cuda::attention_forward_cudnn_workspace;
+    table.attention_backward_workspace = cuda::attention_backward_cudnn_workspace;
+    return table;
+  }();
+  cuda::make_attention_plans_cudnn(shape);
+  return kTable;
+}
+#endif
+
 }  // namespace gpt2train

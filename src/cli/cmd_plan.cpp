@@ -4,6 +4,7 @@
 #include "gpt2train/core/units.h"
 #include "gpt2train/memory/report.h"
 #include "gpt2train/train/advice.h"
+#include "gpt2train/train/attention.h"
 #include "gpt2train/train/json.h"
 #include "gpt2train/train/plan.h"
 #include "src/cli/commands.h"
@@ -80,12 +81,12 @@ struct Target {
 Target target_of(const RunConfig& config) {
   try {
     const std::unique_ptr<Backend> backend = open_backend(config.device);
-    return {backend->kernels(), resolve_budget(config.memory, backend->info())};
+    return {kernels_for(config, *backend), resolve_budget(config.memory, backend->info())};
   } catch (const DeviceError&) {
     const bool known =
         !config.memory.device.empty() || config.memory.limit.kind == MemoryLimit::Kind::kBytes;
     if (!known) throw;
-    return {cuda_scratch(), resolve_budget(config.memory, {})};
+    return {cuda_scratch_for(config), resolve_budget(config.memory, {})};
   }
 }
 

@@ -57,6 +57,10 @@ void run(const ConfigOptions& options) {
   ObserverList observers({&metrics, &progress});
   fmt::print("data:  {} training tokens, {} validation tokens\n", setup.train.token_count(),
              setup.val.token_count());
+  if (config.attention != Attention::kNative) {
+    const bool native = &setup.kernels == &setup.backend->kernels();
+    fmt::print("{}:  attention by {}\n", setup.kernels.name, native ? "our kernels" : "cuDNN");
+  }
   fmt::print("{}", device_memory_lines(*setup.backend, 0));
   const double peak_flops = measure_matmul_flops_per_second(*setup.backend, config.dtype);
   forget_peak_resident_bytes();  // of that measurement

@@ -1,5 +1,6 @@
 #include "src/cli/run_setup.h"
 
+#include "gpt2train/train/attention.h"
 #include "src/cli/machine.h"
 
 namespace gpt2train {
@@ -22,7 +23,8 @@ Loader loader(const TokenSource& source, const char* name, const RunConfig& conf
 RunSetup::RunSetup(const ConfigOptions& options)
     : config(load_config(options.file, options.overrides)),
       backend(open_backend(config.device)),
-      budget_bytes(resolve_budget(checked(config, *backend).memory, backend->info())),
+      kernels(kernels_for(checked(config, *backend), *backend)),
+      budget_bytes(resolve_budget(config.memory, backend->info())),
       train(config.data.train, config.data.format, config.model.vocab_size),
       val(config.data.val, config.data.format, config.model.vocab_size),
       train_data(loader(train, "data.train", config, RandomUse::kTrainSample)),
@@ -33,6 +35,7 @@ RunSetup::RunSetup(const ConfigOptions& options)
 
 TrainerSetup RunSetup::trainer_setup(CachingAllocator& memory, TrainObserver& observer) const {
   return {.backend = *backend,
+          .kernels = kernels,
           .memory = memory,
           .config = config,
           .config_yaml = dump_config(config),

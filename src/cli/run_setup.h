@@ -21,6 +21,7 @@ class RunSetup {
 
   RunConfig config;
   std::unique_ptr<Backend> backend;
+  const KernelTable& kernels;  // of the backend, with the attention that was asked for
   std::size_t budget_bytes;
   TokenSource train, val;
   Loader train_data, train_eval_data, val_data;

@@ -14,6 +14,7 @@
 
 #include "gpt2train/config/fields.h"
 #include "gpt2train/core/error.h"
+#include "gpt2train/train/attention.h"
 #include "src/config/text.h"
 
 namespace gpt2train {
@@ -194,6 +195,12 @@ class ConfigLoader {
     const ModelConfig& model = config_.model;
     require(model.n_embd % model.n_head == 0, {"model.n_embd", "model.n_head"},
             concat("n_embd ", model.n_embd, " is not a multiple of n_head ", model.n_head));
+
+    const std::string objection = cudnn_objection(config_);
+    require(
+        config_.attention != Attention::kCudnn || objection.empty(),
+        {"attention", "dtype", "model.dropout", "model.n_embd", "model.n_head", "model.block_size"},
+        objection);
 
     const OptimizerConfig& optimizer = config_.optimizer;
     require(!optimizer.decay_lr || optimizer.min_lr <= optimizer.learning_rate,

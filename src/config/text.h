@@ -42,6 +42,12 @@ struct Words<DType> {
       Word{"bf16", DType::kBFloat16},   Word{"fp16", DType::kFloat16}};
 };
 template <>
+struct Words<Attention> {
+  static constexpr std::array list{Word{"native", Attention::kNative},
+                                   Word{"cudnn", Attention::kCudnn},
+                                   Word{"auto", Attention::kAuto}};
+};
+template <>
 struct Words<GeluForm> {
   static constexpr std::array list{Word{"erf", GeluForm::kErf}, Word{"tanh", GeluForm::kTanh}};
 };

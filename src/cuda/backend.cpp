@@ -88,10 +88,7 @@ class CudaBackend final : public Backend {
     GPT2_CUDA_CHECK(cudaGetDeviceCount(&count));
     if (count == 0) throw DeviceError("no CUDA device is visible");
     GPT2_CUDA_CHECK(cudaSetDevice(kDevice));
-    int capability = 0;
-    GPT2_CUDA_CHECK(
-        cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, kDevice));
-    if (capability < 8) {
+    if (capability() < 8) {
       throw DeviceError(
           concat(info().name, " is older than Ampere (sm_80), which the kernels need"));
     }
@@ -106,9 +103,29 @@ class CudaBackend final : public Backend {
   CudaBackend& operator=(const CudaBackend&) = delete;
 
   const KernelTable& kernels() const override { return cuda_kernels(); }
-  Upstream& upstream() override { return upstream_; }
-  Stream stream() const override { return stream_; }
-  bool computes(DType dtype) const override { return dtype != DType::kInt32; }
+#ifdef GPT2TRAIN_CUDNN
+  const KernelTable& kernels_with_cudnn(const AttentionShape& shape) const override {
+    if (capability() > 9) {
+      throw DeviceError(concat("attention by cuDNN: ", info().name,
+                               " is newer than sm_90, where its gradients are known to be the same "
+                               "every time"));
+    }
+    return cuda_kernels_with_cudnn(shape);
+  }
+#else
+  const KernelTable& kernels_with_cudnn(const AttentionShape&) const override {
+    throw DeviceError("attention by cuDNN: this build is without it");
+  }
+#endif
+  Upstream& upstream() override {
+    return upstream_;
+  }
+  Stream stream() const override {
+    return stream_;
+  }
+  bool computes(DType dtype) const override {
+    return dtype != DType::kInt32;
+  }
 
   std::unique_ptr<Stopwatch> stopwatch() const override {
     return std::make_unique<CudaStopwatch>();
@@ -150,6 +167,12 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  static int capability() {
+    int major = 0;
+    GPT2_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, kDevice));
+    return major;
+  }
+
   static constexpr int kDevice = 0;  // of the visible ones: CUDA_VISIBLE_DEVICES chooses
   // cuBLASLt loads its kernels when they are first used. An allowance, not measured yet.
   static constexpr std::size_t kLibraryBytes = std::size_t{256} << 20;

@@ -30,7 +30,7 @@ Trainer::Trainer(const TrainerSetup& setup)
     : setup_(setup),
       config_(setup.config),
       memory_(setup.memory),
-      exec_(setup.backend.kernels(), setup.memory, Compute::kRun, setup.backend.stream(),
+      exec_(setup.kernels, setup.memory, Compute::kRun, setup.backend.stream(),
             setup.config.tf32, setup.config.tune_matmul),
       source_{.tokens = {setup.backend, setup.train_data, setup.config.training.effective_batch(),
                          setup.config.model.block_size},

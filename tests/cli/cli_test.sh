@@ -112,6 +112,8 @@ expect 2 'dropout' -- run --out_dir=new --dropout=1.5
 expect 2 'float16' -- run --out_dir=new --dtype=float16
 expect 5 'cuda' -- run --out_dir=new --device=cuda
 expect 5 'cuda' -- "$program" verify --device=cuda
+expect 2 'cuDNN needs dtype' -- run --out_dir=new --attention=cudnn
+expect 5 'cuDNN needs a CUDA device' -- run --out_dir=new --attention=cudnn --dtype=bfloat16
 [ ! -e new ] || fail "a refused configuration left files behind"
 
 # ---- data --------------------------------------------------------------------------------------

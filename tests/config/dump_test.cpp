@@ -77,6 +77,10 @@ class Randomizer {
   void pick(DType& value, const Range&) {
     value = one_of({DType::kFloat32, DType::kBFloat16, DType::kFloat16});
   }
+  // cudnn is refused beside some of the others.
+  void pick(Attention& value, const Range&) {
+    value = one_of({Attention::kNative, Attention::kAuto});
+  }
   void pick(GeluForm& value, const Range&) { value = one_of({GeluForm::kErf, GeluForm::kTanh}); }
   void pick(TokenFormat& value, const Range&) {
     value = one_of(
@@ -121,7 +125,7 @@ TEST(DumpConfig, WritesSectionsInTheOrderOfTheList) {
   EXPECT_TRUE(
       yaml.starts_with("out_dir: \"out\"\ninit_from: \"scratch\"\nseed: 1337\ndevice: auto\n"
                        "dtype: bfloat16\ntf32: false\ntune_matmul: true\n"
-                       "cuda_graphs: true\nmodel:\n  n_layer: 12\n"));
+                       "cuda_graphs: true\nattention: native\nmodel:\n  n_layer: 12\n"));
   EXPECT_TRUE(
       yaml.ends_with("  trace: \"\"\n  recompute: auto\n  logits: chunked\n"
                      "  logits_rows: 1024\n  moments: float32\n  master_weights: true\n"));

@@ -224,6 +224,27 @@ TEST(LoadConfigErrors, PointAtTheSettingGivenLastOfThoseThatDisagree) {
             "2147483648 * block_size 1024 is above 2147483648 tokens an iteration");
 }
 
+TEST(LoadConfigErrors, SayWhyCudnnCannotTrainWithTheseSettings) {
+  EXPECT_EQ(config_error("attention: cuddn"),
+            "f.yaml:1:12: attention: expected one of native|cudnn|auto, found \"cuddn\"");
+  EXPECT_EQ(config_error("attention: cudnn\ndtype: float32"),
+            "f.yaml:2:8: dtype: attention by cuDNN needs dtype bfloat16 or float16, found float32");
+  EXPECT_EQ(config_error("dropout: 0.1", {"attention=cudnn"}),
+            "--attention: attention by cuDNN needs dropout 0, found 0.1: what cuDNN drops would "
+            "change with the micro-batch");
+  EXPECT_EQ(
+      config_error("attention: cudnn\nn_embd: 60"),
+      "f.yaml:2:9: model.n_embd: attention by cuDNN needs heads of a multiple of 8 up to 128, "
+      "found n_embd 60 / n_head 12 = 5");
+  EXPECT_EQ(
+      config_error("attention: cudnn\nn_head: 3"),
+      "f.yaml:2:9: model.n_head: attention by cuDNN needs heads of a multiple of 8 up to 128, "
+      "found n_embd 768 / n_head 3 = 256");
+  EXPECT_EQ(
+      config_error("attention: cudnn\nblock_size: 1"),
+      "f.yaml:2:13: model.block_size: attention by cuDNN needs block_size 2 or more, found 1");
+}
+
 TEST(LoadConfigErrors, NameFilesThatCannotBeRead) {
   const test::TempDir dir;
   EXPECT_EQ(load_error(dir / "none.yaml"),

@@ -115,6 +115,12 @@ TEST(LoadConfig, AcceptsShortNamesOfDtypes) {
   EXPECT_EQ(parse_yaml("dtype: float16").dtype, DType::kFloat16);
 }
 
+TEST(LoadConfig, TakesAttentionByCudnnWhereItCanTrain) {
+  EXPECT_EQ(parse_yaml("attention: cudnn").attention, Attention::kCudnn);
+  EXPECT_EQ(parse_yaml("attention: cudnn\ndtype: fp16").attention, Attention::kCudnn);
+  EXPECT_EQ(parse_yaml("attention: auto\ndropout: 0.1").attention, Attention::kAuto);
+}
+
 TEST(LoadConfig, ReadsMemoryLimits) {
   const auto limit = [](const std::string& text) {
     return parse_yaml("", {"memory.limit=" + text}).memory.limit;

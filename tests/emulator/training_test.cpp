@@ -188,6 +188,19 @@ TEST(EmulatedRanges, NamePhasesAndLayers) {
     EXPECT_TRUE(emulator::counts().ranges.contains(name)) << name;
   }
   EXPECT_EQ(emulator::counts().open_ranges, 0);
+TEST(EmulatedCudnn, IsRefusedInWordsAndAutoIsNative) {
+  RunConfig config = tiny_config();
+  config.dtype = DType::kBFloat16;
+  const Curve native = train(config, emulated_gpu());
+  config.attention = Attention::kAuto;
+  EXPECT_EQ(train(config, emulated_gpu()).weights, native.weights);
+  config.attention = Attention::kCudnn;
+  try {
+    train(config, emulated_gpu());
+    FAIL() << "the emulator has cuDNN";
+  } catch (const DeviceError& error) {
+    EXPECT_STREQ(error.what(), "attention by cuDNN: this build is without it");
+  }
 }
 
 // Whose logits are larger than a small segment.

@@ -6,6 +6,10 @@
 #include "tests/support/backend.h"
 #include "tests/support/kernel_case.h"
 
+#ifdef GPT2TRAIN_CUDNN
+#include "kernels/cuda/cudnn.h"
+#endif
+
 namespace gpt2train::test {
 namespace {
 
@@ -82,13 +86,23 @@ struct Tensors {
   GuardedTensor qkv, d_out, out, d_qkv, lse;
 };
 
-Result run(const Case& c, const Tensors& t) {
+// The kernels under test, and what they take as scratch.
+struct Kernels {
+  decltype(&backend::attention_forward) forward = backend::attention_forward;
+  decltype(&backend::attention_backward) backward = backend::attention_backward;
+  decltype(&backend::attention_forward_workspace) forward_workspace =
+      backend::attention_forward_workspace;
+  decltype(&backend::attention_backward_workspace) backward_workspace =
+      backend::attention_backward_workspace;
+};
+
+Result run(const Case& c, const Tensors& t, const Kernels& kernels = {}) {
   const int heads = static_cast<int>(c.heads);
   AttentionForward forward{
       .out = t.out, .lse = t.lse, .qkv = t.qkv, .heads = heads, .dropout = c.dropout};
-  GuardedBytes scratch(backend::attention_forward_workspace(forward));
+  GuardedBytes scratch(kernels.forward_workspace(forward));
   forward.workspace = scratch.workspace();
-  backend::attention_forward(forward, {});
+  kernels.forward(forward, {});
   AttentionBackward backward{.d_qkv = t.d_qkv,
                              .d_out = t.d_out,
                              .out = t.out,
@@ -96,17 +110,17 @@ Result run(const Case& c, const Tensors& t) {
                              .qkv = t.qkv,
                              .heads = heads,
                              .dropout = c.dropout};
-  GuardedBytes backward_scratch(backend::attention_backward_workspace(backward));
+  GuardedBytes backward_scratch(kernels.backward_workspace(backward));
   backward.workspace = backward_scratch.workspace();
-  backend::attention_backward(backward, {});
+  kernels.backward(backward, {});
   return {t.out.values(), t.lse.values(), t.d_qkv.values()};
 }
 
-void expect_matches(const Case& c, DType dtype, double limit) {
+void expect_matches(const Case& c, DType dtype, double limit, const Kernels& kernels = {}) {
   SCOPED_TRACE(concat("batch ", c.batch, ", time ", c.time, ", heads ", c.heads, ", head size ",
                       c.head_size, c.dropout.active() ? ", dropout" : ""));
   const Tensors t(c, dtype);
-  const Result actual = run(c, t);
+  const Result actual = run(c, t, kernels);
   const Result expected = reference(c, t.qkv.values(), t.d_out.values());
   EXPECT_LE(nmse(expected.out, actual.out), limit);
   EXPECT_LE(nmse(expected.lse, actual.lse), 1e-12);  // fp32 whatever the dtype
@@ -180,6 +194,51 @@ TEST_P(Attention, DoesNotDependOnTheSchedule) {
     return result.out;
   });
 }
+
+#ifdef GPT2TRAIN_CUDNN
+class CudnnAttention : public FloatKernelTest {
+ protected:
+  void SetUp() override {
+    if (dtype() == DType::kFloat32) GTEST_SKIP() << "cuDNN's attention is for 16 bits";
+    try {
+      cuda::cudnn();
+    } catch (const DeviceError& error) {
+      GTEST_SKIP() << error.what();
+    }
+  }
+  const Kernels kernels_{.forward = cuda::attention_forward_cudnn,
+                         .backward = cuda::attention_backward_cudnn,
+                         .forward_workspace = cuda::attention_forward_cudnn_workspace,
+                         .backward_workspace = cuda::attention_backward_cudnn_workspace};
+};
+INSTANTIATE_TEST_SUITE_P(Gpu, CudnnAttention, kFloatTypes, dtype_name);
+
+TEST_P(CudnnAttention, MatchesTheFormula) {
+  for (const std::int64_t time : kTimes) {
+    if (time < 2) continue;
+    expect_matches({.batch = 3, .time = time, .heads = 2, .head_size = 32}, dtype(), 2e-5,
+                   kernels_);
+  }
+  for (const std::int64_t head_size : {8, 24, 40, 64, 80, 128}) {
+    expect_matches({.batch = 1, .time = 130, .heads = 2, .head_size = head_size}, dtype(), 2e-5,
+                   kernels_);
+  }
+  expect_matches({.batch = 1, .time = kLongTime, .heads = 1, .head_size = 64}, dtype(), 2e-5,
+                 kernels_);
+}
+
+TEST_P(CudnnAttention, GivesTheSameBitsEveryTime) {
+  const Case c{.batch = 2, .time = 1000, .heads = 3, .head_size = 64};
+  const Tensors t(c, dtype());
+  const Result first = run(c, t, kernels_);
+  for (int i = 0; i < 10; ++i) {
+    const Result again = run(c, t, kernels_);
+    EXPECT_EQ(again.out, first.out);
+    EXPECT_EQ(again.lse, first.lse);
+    EXPECT_EQ(again.d_qkv, first.d_qkv);
+  }
+}
+#endif
 
 #ifndef GPT2TRAIN_TEST_CUDA
 // The dry run asks with shapes alone.

@@ -14,6 +14,7 @@
 #include "gpt2train/core/rng.h"
 #include "gpt2train/data/loader.h"
 #include "gpt2train/ops/backend.h"
+#include "gpt2train/train/attention.h"
 #include "gpt2train/train/trainer.h"
 #include "tests/support/temp_dir.h"
 
@@ -114,6 +115,7 @@ class TinyRun {
 
   TrainerSetup setup() {
     return {.backend = *backend,
+            .kernels = kernels_for(config, *backend),
             .memory = memory,
             .config = config,
             .config_yaml = "seed: 42\n",

@@ -39,6 +39,7 @@ void visit_fields(Visitor&& visit, Config& top) {
 
   GPT2_FIELD(top, tune_matmul, "on a GPU, choose algorithms of matrix products by timing them");
   GPT2_FIELD(top, cuda_graphs, "on a GPU, repeat micro-batches by one launch each");
+  GPT2_FIELD(top, attention, "on a GPU: our kernels or cuDNN's; auto: cuDNN's where they apply");
 
   visit.section("model");
   auto& model = top.model;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "gpt2train/core/error.h"
 #include "gpt2train/memory/upstream.h"
 #include "gpt2train/ops/profiler.h"
 #include "kernels/table.h"
@@ -40,6 +41,11 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual const KernelTable& kernels() const = 0;
+  // The same with attention by cuDNN, for this shape and for other batches of it. Throws
+  // DeviceError, with the reason, where that is not to be had.
+  virtual const KernelTable& kernels_with_cudnn(const AttentionShape&) const {
+    throw DeviceError("attention by cuDNN needs a CUDA device");
+  }
   virtual Upstream& upstream() = 0;  // outlived by the backend
   virtual Stream stream() const = 0;
   virtual bool computes(DType dtype) const = 0;

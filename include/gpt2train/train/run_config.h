@@ -8,6 +8,7 @@
 #include "gpt2train/data/config.h"
 #include "gpt2train/model/config.h"
 #include "gpt2train/train/config.h"
+#include "kernels/attention.h"
 
 namespace gpt2train {
 
@@ -22,6 +23,7 @@ struct RunConfig {
   bool tf32 = false;
   bool tune_matmul = true;
   bool cuda_graphs = true;
+  Attention attention = Attention::kNative;
 
   ModelConfig model;
   DataConfig data;

@@ -24,6 +24,7 @@ namespace gpt2train {
 // What a run stands on; all of it outlives the trainer.
 struct TrainerSetup {
   Backend& backend;
+  const KernelTable& kernels;  // the backend's, with the attention that was asked for
   CachingAllocator& memory;  // with the run's budget, empty
   const RunConfig& config;
   std::string config_yaml;  // resolved, for checkpoints
