@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <array>
 
 namespace gpt2train::cuda {
@@ -46,7 +47,9 @@ const Cudnn& cudnn() {
 std::string cudnn_last_error() {
   std::array<char, 512> text = {};
   cudnn().last_error_string(text.data(), text.size() - 1);
-  return text.data();
+  std::string line = text.data();
+  std::replace(line.begin(), line.end(), '\n', ' ');  // messages are one line
+  return line;
 }
 
 }  // namespace gpt2train::cuda

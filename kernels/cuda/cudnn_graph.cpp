@@ -46,13 +46,12 @@ bool is_deterministic(const CudnnDescriptor& config) {
   return std::find(notes.begin(), end, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) == end;
 }
 
-// Compiles; nothing where cuDNN cannot, or takes too much scratch.
+// Compiles for the device that the offer was made for; nothing where cuDNN cannot, or takes too
+// much scratch.
 std::optional<CudnnDescriptor> try_plan(const CudnnDescriptor& config,
-                                        const CudnnDescriptor& device,
                                         std::size_t workspace_bytes) {
   CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
   plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
-  plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device);
   if (cudnn().finalize(plan.handle()) != CUDNN_STATUS_SUCCESS) return std::nullopt;
   std::int64_t bytes = 0, count = 0;
   GPT2_CUDNN_CHECK(cudnn().get_attribute(plan.handle(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
@@ -189,11 +188,11 @@ CudnnPlan CudnnGraph::plan(const CudnnDescriptor& device, std::size_t workspace_
   for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     for (const CudnnDescriptor& config : offers(graph, device, mode)) {
       if (!is_deterministic(config)) continue;
-      if (auto plan = try_plan(config, device, workspace_bytes)) return CudnnPlan(std::move(*plan));
+      if (auto plan = try_plan(config, workspace_bytes)) return CudnnPlan(std::move(*plan));
     }
   }
   throw DeviceError(concat("cuDNN has no deterministic plan within ", workspace_bytes,
-                           " bytes of scratch; its last word was: ", cudnn_last_error()));
+                           " bytes of scratch here; CUDNN_LOGLEVEL_DBG=2 shows why"));
 }
 
 }  // namespace gpt2train::cuda

@@ -61,7 +61,7 @@ class CudnnGraph {
   void reshape(Tensor out, Tensor in);
 
   // cuDNN's first choice for `device` that gives the same bits every time and takes no more scratch
-  // than that. Throws DeviceError, with cuDNN's reason, where it has none.
+  // than that. Throws DeviceError where it has none.
   CudnnPlan plan(const CudnnDescriptor& device, std::size_t workspace_bytes);
 
  private:

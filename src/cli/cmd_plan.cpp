@@ -79,15 +79,16 @@ struct Target {
 
 // The device itself, or, where CUDA is asked for and not there, what is known of it without one.
 Target target_of(const RunConfig& config) {
+  std::unique_ptr<Backend> backend;
   try {
-    const std::unique_ptr<Backend> backend = open_backend(config.device);
-    return {kernels_for(config, *backend), resolve_budget(config.memory, backend->info())};
+    backend = open_backend(config.device);
   } catch (const DeviceError&) {
     const bool known =
         !config.memory.device.empty() || config.memory.limit.kind == MemoryLimit::Kind::kBytes;
     if (!known) throw;
     return {cuda_scratch_for(config), resolve_budget(config.memory, {})};
   }
+  return {kernels_for(config, *backend), resolve_budget(config.memory, backend->info())};
 }
 
 void run(const PlanOptions& options) {
