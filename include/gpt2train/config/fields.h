@@ -36,7 +36,6 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(top, device, "where to run");
   GPT2_FIELD(top, dtype, "of activations, and of weights as kernels read them");
   GPT2_FIELD(top, tf32, "float32 matrix products on a GPU: faster, with factors of 11 bits");
-
   GPT2_FIELD(top, tune_matmul, "on a GPU, choose algorithms of matrix products by timing them");
   GPT2_FIELD(top, cuda_graphs, "on a GPU, repeat micro-batches by one launch each");
   GPT2_FIELD(top, attention, "on a GPU: our kernels or cuDNN's; auto: cuDNN's where they apply");
