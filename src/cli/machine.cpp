@@ -130,7 +130,7 @@ double measure_copied_bytes_per_second(Backend& backend) {
 
 double measure_matmul_flops_per_second(Backend& backend, DType dtype) {
   CachingAllocator memory(backend.upstream(), CachingAllocator::kNoBudget);
-  const Exec exec(backend.kernels(), memory, Compute::kRun, backend.stream());
+  const Exec exec(backend.kernels(), memory, Compute::kRun, backend.stream(), {.tune = true});
   using Clock = std::chrono::steady_clock;
   using Seconds = std::chrono::duration<double>;
   // A product that takes this long keeps every core busy, and its start does not count.

@@ -19,8 +19,8 @@ void matmul(const Exec& exec, Matmul args) {
   GPT2_CHECK(!args.bias.present() ||
                  (args.bias.count() == n && args.bias.dtype == args.a.dtype && !args.accumulate),
              "matmul: bias ", args.bias.shape, " for ", n, " columns");
-  args.tf32 = exec.tf32();
-  args.tune = exec.tune_matmul();
+  args.tf32 = exec.matmul().tf32;
+  args.tune = exec.matmul().tune;
   const Buffer scratch =
       take_workspace(exec, exec.kernels().matmul_workspace, args, "matmul_scratch");
   launch(exec, "matmul", exec.kernels().matmul, args);

@@ -31,7 +31,7 @@ Trainer::Trainer(const TrainerSetup& setup)
       config_(setup.config),
       memory_(setup.memory),
       exec_(setup.kernels, setup.memory, Compute::kRun, setup.backend.stream(),
-            setup.config.tf32, setup.config.tune_matmul),
+            {.tf32 = setup.config.tf32, .tune = setup.config.tune_matmul}),
       source_{.tokens = {setup.backend, setup.train_data, setup.config.training.effective_batch(),
                          setup.config.model.block_size},
               .replay = Replay(setup.backend, setup.config.cuda_graphs)} {

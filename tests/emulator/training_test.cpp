@@ -188,6 +188,8 @@ TEST(EmulatedRanges, NamePhasesAndLayers) {
     EXPECT_TRUE(emulator::counts().ranges.contains(name)) << name;
   }
   EXPECT_EQ(emulator::counts().open_ranges, 0);
+}
+
 TEST(EmulatedCudnn, IsRefusedInWordsAndAutoIsNative) {
   RunConfig config = tiny_config();
   config.dtype = DType::kBFloat16;

@@ -14,23 +14,23 @@ enum class Compute : std::uint8_t {
   kDryRun,  // ops check shapes and take their scratch, then return: memory is real, results are not
 };
 
+// How matrix products are done, where a device has a choice.
+struct MatmulMode {
+  bool tf32 = false;  // float32 factors may be rounded
+  bool tune = false;  // algorithms are chosen by timing them
+};
+
 class Exec {
  public:
   Exec(const KernelTable& kernels, CachingAllocator& memory, Compute compute = Compute::kRun,
-       Stream stream = {}, bool tf32 = false, bool tune_matmul = false)
-      : kernels_(kernels),
-        memory_(memory),
-        compute_(compute),
-        stream_(stream),
-        tf32_(tf32),
-        tune_matmul_(tune_matmul) {}
+       Stream stream = {}, MatmulMode matmul = {})
+      : kernels_(kernels), memory_(memory), compute_(compute), stream_(stream), matmul_(matmul) {}
 
   const KernelTable& kernels() const { return kernels_; }
   CachingAllocator& memory() const { return memory_; }
   bool dry_run() const { return compute_ == Compute::kDryRun; }
   Stream stream() const { return stream_; }
-  bool tf32() const { return tf32_; }  // of fp32 matrix products
-  bool tune_matmul() const { return tune_matmul_; }
+  MatmulMode matmul() const { return matmul_; }
 
   // Times every kernel from now on; it outlives the Exec. nullptr ends that.
   void set_profiler(Profiler* profiler) { profiler_ = profiler; }
@@ -41,7 +41,7 @@ class Exec {
   CachingAllocator& memory_;
   Compute compute_;
   Stream stream_;
-  bool tf32_, tune_matmul_;
+  MatmulMode matmul_;
   Profiler* profiler_ = nullptr;
 };
 

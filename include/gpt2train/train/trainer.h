@@ -25,7 +25,7 @@ namespace gpt2train {
 struct TrainerSetup {
   Backend& backend;
   const KernelTable& kernels;  // the backend's, with the attention that was asked for
-  CachingAllocator& memory;  // with the run's budget, empty
+  CachingAllocator& memory;    // with the run's budget, empty
   const RunConfig& config;
   std::string config_yaml;  // resolved, for checkpoints
   const Loader& train_data;
