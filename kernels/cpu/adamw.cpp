@@ -20,7 +20,7 @@ struct Factors {
   float decay;  // weight decay, or 0
 };
 
-constexpr std::int64_t kStretch = 1024;  // elements whose random numbers are drawn together
+constexpr std::int64_t kDrawnTogether = 1024;  // elements whose random numbers are drawn together
 
 // What an update reads and writes: fp32, or bf16 rounded stochastically.
 template <class T>
@@ -31,7 +31,7 @@ class Array {
         rounding_{.seed = args.seed, .update = static_cast<std::uint64_t>(args.update)},
         use_(use) {}
 
-  // Elements [first, first + count) are next, count <= kStretch.
+  // Elements [first, first + count) are next, count <= kDrawnTogether.
   void start(std::int64_t first, std::int64_t count) {
     at_ = data_ + first;
     if constexpr (kRounded) {
@@ -66,7 +66,7 @@ class Array {
   RandomUse use_;
   T* at_ = nullptr;
   std::int64_t shift_ = 0;  // of the stretch into a group of eight
-  std::uint32_t words_[kRounded ? kStretch / 2 + 4 * simd::kWidth : 1] = {};
+  std::uint32_t words_[kRounded ? kDrawnTogether / 2 + 4 * simd::kWidth : 1] = {};
 };
 
 // Of the whole arrays. P is what is updated; T is rounded from it, or is P itself.
@@ -133,8 +133,8 @@ void update_all(const AdamW& args) {
       Factors f = factors;
       f.decay = range->decay ? args.weight_decay : 0.0f;
       const std::int64_t last = std::min(end, range->end);
-      for (std::int64_t at = std::max(begin, range->begin); at < last; at += kStretch) {
-        update(arrays, f, at, std::min(kStretch, last - at));
+      for (std::int64_t at = std::max(begin, range->begin); at < last; at += kDrawnTogether) {
+        update(arrays, f, at, std::min(kDrawnTogether, last - at));
       }
     }
   });
