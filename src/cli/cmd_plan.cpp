@@ -47,8 +47,8 @@ void print_json(const std::vector<Candidate>& candidates, const Candidate& chose
   fmt::print("{}\n", json.dump(2));
 }
 
-void print_table(const std::vector<Candidate>& candidates, const Candidate& chosen,
-                 std::size_t budget) {
+void print_table(const ModelConfig& model, const std::vector<Candidate>& candidates,
+                 const Candidate& chosen, std::size_t budget) {
   fmt::print("budget {}\n\n", human_bytes(budget));
   fmt::print("  micro-batch  accumulation  recompute            peak     reserved\n");
   for (const Candidate& candidate : candidates) {
@@ -65,7 +65,7 @@ void print_table(const std::vector<Candidate>& candidates, const Candidate& chos
     }
     fmt::print("{} {:>11}  {:>12}  {:<15} {}\n", candidate.plan == chosen.plan ? '*' : ' ',
                candidate.plan.micro_batch, candidate.plan.accumulation,
-               name_of(candidate.plan.recompute), verdict);
+               recompute_text(candidate.plan, model), verdict);
   }
   if (chosen.prediction.fits()) {
     fmt::print("\n{}\n", memory_table(chosen.prediction.stats));
@@ -112,7 +112,7 @@ void run(const PlanOptions& options) {
   if (options.json) {
     print_json(candidates, *chosen, budget);
   } else {
-    print_table(candidates, *chosen, budget);
+    print_table(config.model, candidates, *chosen, budget);
   }
   if (!fits) {
     throw OutOfMemoryError(chosen->prediction.failure.value_or(OutOfMemoryError::Facts{}),

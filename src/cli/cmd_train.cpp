@@ -1,6 +1,7 @@
 // `gpt2train --config FILE`: a training run.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -70,6 +71,12 @@ void run(const ConfigOptions& options) {
   if (!config.memory.trace.empty()) trace.emplace(memory, config.memory.trace);
   catch_signals();
   TrainerSetup trainer_setup = setup.trainer_setup(memory, observers);
+  trainer_setup.budget_now = [&] {
+    DeviceInfo info = setup.backend->info();
+    info.available_bytes += memory.stats().reserved_bytes;
+    const std::size_t free = resolve_budget({}, info);
+    return std::min(free, resolve_budget(config.memory, info));
+  };
   trainer_setup.interrupted = [] { return signal_seen != 0; };
   trainer_setup.peak_flops_per_second = peak_flops;
   Trainer trainer(trainer_setup);

@@ -14,9 +14,9 @@ namespace {
 constexpr int kBarWidth = 24;
 constexpr std::chrono::milliseconds kRedrawInterval{100};
 
-std::string plan_text(const Plan& plan) {
+std::string plan_text(const Plan& plan, const RunConfig& config) {
   return fmt::format("micro-batch {} x accumulation {}, recompute {}", plan.micro_batch,
-                     plan.accumulation, name_of(plan.recompute));
+                     plan.accumulation, recompute_text(plan, config.model));
 }
 
 std::string bytes_text(std::size_t bytes) {
@@ -63,7 +63,7 @@ void Progress::on_plan(const PlanEvent& event) {
                    config_.model.vocab_size));
   line(fmt::format("step:  {} sequences, {} tokens", config_.training.effective_batch(),
                    with_commas(config_.training.effective_batch() * config_.model.block_size)));
-  line(fmt::format("plan:  {}{}", plan_text(event.plan),
+  line(fmt::format("plan:  {}{}", plan_text(event.plan, config_),
                    event.lowered ? " (lowered to fit the budget)" : ""));
   if (event.prediction.failure) {
     line(fmt::format(
@@ -118,8 +118,14 @@ void Progress::on_evaluation(const EvalEvent& event) {
 
 void Progress::on_out_of_memory(const OutOfMemoryEvent& event) {
   line(OutOfMemoryError(event.facts).what());
-  line(fmt::format("  going on with {} instead of {}: same samples, same step", plan_text(event.to),
-                   plan_text(event.from)));
+  line(fmt::format("  going on with {} instead of {}: same samples, same step",
+                   plan_text(event.to, config_), plan_text(event.from, config_)));
+}
+
+void Progress::on_grow(const GrowEvent& event) {
+  line(fmt::format("memory is free again: going on with {} instead of {}, budget {}",
+                   plan_text(event.to, config_), plan_text(event.from, config_),
+                   human_bytes(event.budget_bytes)));
 }
 
 void Progress::on_checkpoint(const CheckpointEvent& event) {

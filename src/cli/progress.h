@@ -18,6 +18,7 @@ class Progress final : public TrainObserver {
   void on_step(const StepEvent& event) override;
   void on_evaluation(const EvalEvent& event) override;
   void on_out_of_memory(const OutOfMemoryEvent& event) override;
+  void on_grow(const GrowEvent& event) override;
   void on_checkpoint(const CheckpointEvent& event) override;
   void on_end(const EndEvent& event) override;
   void on_note(const std::string& text) override;

@@ -163,7 +163,8 @@ Tensor block_forward(const Pass& pass, const BlockTensors& weights, std::int64_t
                      BlockSaved* saved) {
   const Scope scope(pass.exec, concat("block ", layer));
   const std::int64_t C = pass.config.n_embd;
-  const bool keep_intermediates = saved != nullptr && pass.recompute != Recompute::kBlock;
+  const Recompute recompute = pass.recompute_in(layer);
+  const bool keep_intermediates = saved != nullptr && recompute != Recompute::kBlock;
 
   BlockSaved s;
   s.x = std::move(x);
@@ -171,7 +172,7 @@ Tensor block_forward(const Pass& pass, const BlockTensors& weights, std::int64_t
   if (!keep_intermediates) {
     BlockSaved rest{.x = std::move(s.x), .mid = std::move(s.mid), .fc = std::move(s.fc)};
     s = std::move(rest);
-  } else if (pass.recompute == Recompute::kGeluLayerNorm) {
+  } else if (recompute == Recompute::kGeluLayerNorm) {
     s.ln1.reset();
     s.ln2.reset();
   }
@@ -189,7 +190,7 @@ Tensor block_forward(const Pass& pass, const BlockTensors& weights, std::int64_t
   if (!keep_intermediates) {
     s.mid.reset();
     s.fc.reset();
-  } else if (pass.recompute != Recompute::kNone) {
+  } else if (recompute != Recompute::kNone) {
     s.gelu.reset();
   }
   if (saved != nullptr) *saved = std::move(s);
@@ -199,7 +200,7 @@ Tensor block_forward(const Pass& pass, const BlockTensors& weights, std::int64_t
 void block_backward(const Pass& pass, const BlockTensors& weights, const BlockTensors& gradients,
                     std::int64_t layer, BlockSaved saved, const TensorView& d_y, bool accumulate) {
   const Scope scope(pass.exec, concat("block ", layer, " backward"));
-  if (pass.recompute == Recompute::kBlock) forward_to_fc(pass, weights, layer, saved);
+  if (pass.recompute_in(layer) == Recompute::kBlock) forward_to_fc(pass, weights, layer, saved);
   mlp_backward(pass, weights, gradients, layer, saved, d_y, accumulate);
   attention_half_backward(pass, weights, gradients, layer, saved, d_y, accumulate);
 }

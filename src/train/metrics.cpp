@@ -80,7 +80,17 @@ void MetricsFile::on_out_of_memory(const OutOfMemoryEvent& event) {
              {"scope", facts.scope},
              {"from", plan_json(event.from)},
              {"to", plan_json(event.to)},
-             {"recompute", name_of(event.to.recompute)}}
+             {"recompute", name_of(event.to.recompute)},
+             {"recompute_layers", event.to.block_layers}}
+            .dump());
+}
+
+void MetricsFile::on_grow(const GrowEvent& event) {
+  write(Json{{"event", "grow"},
+             {"step", event.step},
+             {"from", plan_json(event.from)},
+             {"to", plan_json(event.to)},
+             {"budget_bytes", event.budget_bytes}}
             .dump());
 }
 

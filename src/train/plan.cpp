@@ -36,12 +36,34 @@ std::int64_t dry_round(const Exec& exec, const RunConfig& config, const Plan& pl
   return next;
 }
 
+// The numbers of blocks to try: what the settings say, or quarters of all where they leave it open.
+std::vector<std::int64_t> block_layers(const RunConfig& config, Recompute level) {
+  if (level != Recompute::kBlock) return {0};
+  const std::int64_t all = config.model.n_layer;
+  const std::int64_t asked = config.memory.recompute_layers;
+  if (asked > 0) return {std::min(asked, all)};
+  if (config.memory.recompute) return {all};
+  std::vector<std::int64_t> layers;
+  for (int quarter = 1; quarter <= 4; ++quarter) {
+    const std::int64_t some = (all * quarter + 3) / 4;
+    if (layers.empty() || some > layers.back()) layers.push_back(some);
+  }
+  return layers;
+}
+
 }  // namespace
 
 Plan configured_plan(const RunConfig& config) {
+  const Recompute recompute = config.memory.recompute.value_or(Recompute::kNone);
   return {.micro_batch = config.training.batch_size,
           .accumulation = config.training.gradient_accumulation_steps,
-          .recompute = config.memory.recompute.value_or(Recompute::kNone)};
+          .recompute = recompute,
+          .block_layers = block_layers(config, recompute).back()};
+}
+
+std::string recompute_text(const Plan& plan, const ModelConfig& model) {
+  const bool some = plan.recompute == Recompute::kBlock && plan.block_layers < model.n_layer;
+  return some ? concat("block x ", plan.block_layers) : std::string(name_of(plan.recompute));
 }
 
 double relative_cost(const RunConfig& config, const Plan& plan) {
@@ -57,7 +79,8 @@ double relative_cost(const RunConfig& config, const Plan& plan) {
       recompute = 0.02;
       break;
     case Recompute::kBlock:
-      recompute = 0.33;
+      recompute = 0.02 + 0.31 * static_cast<double>(plan.block_layers) /
+                             static_cast<double>(config.model.n_layer);
       break;
   }
   const auto tokens = static_cast<double>(plan.micro_batch * config.model.block_size);
@@ -71,8 +94,12 @@ std::vector<Plan> candidate_plans(const RunConfig& config) {
     if (effective % micro != 0) continue;
     for (const Recompute level : kRecomputeLevels) {
       if (config.memory.recompute.value_or(level) != level) continue;
-      plans.push_back(
-          {.micro_batch = micro, .accumulation = effective / micro, .recompute = level});
+      for (const std::int64_t layers : block_layers(config, level)) {
+        plans.push_back({.micro_batch = micro,
+                         .accumulation = effective / micro,
+                         .recompute = level,
+                         .block_layers = layers});
+      }
     }
   }
   std::stable_sort(plans.begin(), plans.end(), [&](const Plan& a, const Plan& b) {

@@ -41,7 +41,8 @@ void run_micro_batch(const Exec& exec, const RunConfig& config, const Plan& plan
                   .training = true,
                   .seed = config.seed,
                   .first_sample = static_cast<const std::uint64_t*>(batch.first_sample.view().data),
-                  .recompute = plan.recompute};
+                  .recompute = plan.recompute,
+                  .block_layers = plan.block_layers};
   const float scale = 1.0f / static_cast<float>(config.training.effective_batch() * T);
   forward_backward(pass, head_mode_of(config), state.weights(), state.gradients(), batch.inputs,
                    batch.targets, losses, scale * loss_scale, accumulate);

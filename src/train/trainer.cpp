@@ -24,6 +24,9 @@ class Timer {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
+// Steps from a lowering to the first attempt to undo it; each further lowering doubles them.
+constexpr std::int64_t kFirstGrowWait = 20;
+
 }  // namespace
 
 Trainer::Trainer(const TrainerSetup& setup)
@@ -70,6 +73,7 @@ void Trainer::choose_initial_plan() {
     plan_ = chosen->plan;
     prediction_ = chosen->prediction;
   }
+  if (!(plan_ == wanted)) grow_wait_ = grow_at_ = kFirstGrowWait;
   setup_.observer.on_plan({.plan = plan_,
                            .prediction = prediction_,
                            .budget_bytes = budget,
@@ -155,11 +159,37 @@ void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
                                          to_text(advise(exec_.kernels(), config_, budget))));
   }
   const Plan from = plan_;
-  plan_ = next->plan;
-  prediction_ = std::move(next->prediction);
+  adopt(next->plan, std::move(next->prediction));
+  grow_wait_ = std::max(kFirstGrowWait, 2 * grow_wait_);
+  grow_at_ = position_.iteration + grow_wait_;
+  setup_.observer.on_out_of_memory({.facts = facts, .from = from, .to = plan_});
+}
+
+// The cache is given back, so that segments are those of a fresh start and the prediction holds.
+void Trainer::adopt(const Plan& plan, Prediction prediction) {
+  plan_ = plan;
+  prediction_ = std::move(prediction);
   memory_.release_cached();
   memory_.reset_peaks();
-  setup_.observer.on_out_of_memory({.facts = facts, .from = from, .to = plan_});
+}
+
+void Trainer::grow() {
+  if (!config_.memory.grow || !setup_.budget_now || grow_wait_ == 0) return;
+  if (position_.iteration < grow_at_) return;
+  grow_at_ = position_.iteration + grow_wait_;
+  const std::size_t budget = setup_.budget_now();
+  const double cost = relative_cost(config_, plan_);
+  for (const Plan& plan : candidate_plans(config_)) {
+    if (relative_cost(config_, plan) >= cost) return;  // and so are all that follow
+    Prediction prediction = predict(exec_.kernels(), config_, plan, budget, position_.iteration);
+    if (!prediction.fits()) continue;
+    const Plan from = plan_;
+    memory_.set_budget(budget);
+    adopt(plan, std::move(prediction));
+    setup_.observer.on_grow(
+        {.step = position_.iteration, .from = from, .to = plan_, .budget_bytes = budget});
+    return;
+  }
 }
 
 std::optional<StepResult> Trainer::step() {
@@ -251,6 +281,7 @@ void Trainer::run() {
     if (save_due) try_save();
     if (run_ends_at(config_, iteration)) break;
 
+    grow();
     const Timer timer;
     const double rate = learning_rate(config_.optimizer, iteration);
     const float scale = loss_scale();

@@ -164,17 +164,15 @@ TEST(EmulatedTf32, RoundsTheFactorsOfFloat32ProductsWhereItIsAskedFor) {
 // recorded, the numbers of dropout and the loss scale among them.
 TEST_P(EmulatedTraining, RepeatsMicroBatchesWithTheSameBits) {
   RunConfig graphs = config();
-  graphs.training.max_iters = 4;
-  graphs.training.gradient_accumulation_steps = 3;
+  graphs.training.max_iters = 3;
   RunConfig launches = graphs;
   launches.cuda_graphs = false;
   const int before = emulator::counts().graph_launches;
   const Curve expected = train(launches, emulated_gpu());
   EXPECT_EQ(emulator::counts().graph_launches, before);
   const Curve curve = train(graphs, emulated_gpu());
-  // Of twelve micro-batches, the first and the first that accumulates are launched as they are,
-  // and once more after an evaluation has moved a segment.
-  EXPECT_GE(emulator::counts().graph_launches, before + 6);
+  // The first micro-batch and the first that accumulates are launched as they are.
+  EXPECT_GE(emulator::counts().graph_launches, before + 2);
   EXPECT_EQ(curve.losses, expected.losses);
   EXPECT_EQ(curve.weights, expected.weights);
 }
@@ -192,6 +190,7 @@ TEST(EmulatedRanges, NamePhasesAndLayers) {
 
 TEST(EmulatedCudnn, IsRefusedInWordsAndAutoIsNative) {
   RunConfig config = tiny_config();
+  config.training.max_iters = 1;
   config.dtype = DType::kBFloat16;
   const Curve native = train(config, emulated_gpu());
   config.attention = Attention::kAuto;

@@ -74,6 +74,7 @@ class Recorder final : public TrainObserver {
   void on_step(const StepEvent& event) override { steps.push_back(event); }
   void on_evaluation(const EvalEvent& event) override { evaluations.push_back(event); }
   void on_out_of_memory(const OutOfMemoryEvent& event) override { out_of_memory.push_back(event); }
+  void on_grow(const GrowEvent& event) override { grown.push_back(event); }
   void on_checkpoint(const CheckpointEvent& event) override { checkpoints.push_back(event); }
   void on_end(const EndEvent& event) override { end = event; }
   void on_note(const std::string& text) override { notes.push_back(text); }
@@ -82,6 +83,7 @@ class Recorder final : public TrainObserver {
   std::vector<StepEvent> steps;
   std::vector<EvalEvent> evaluations;
   std::vector<OutOfMemoryEvent> out_of_memory;
+  std::vector<GrowEvent> grown;
   std::vector<CheckpointEvent> checkpoints;
   std::optional<EndEvent> end;
   std::vector<std::string> notes;

@@ -147,6 +147,61 @@ TEST(Recovery, LowersUntilTheBudgetHolds) {
             run.memory.stats().peak_reserved_bytes);
 }
 
+// Lowered by a refusal that passes: the plan comes back, and the losses are those of a run that
+// never changed, but for the order of fp32 sums.
+TEST(Growth, GoesBackToTheFasterPlanWhereMemoryIsFreeAgain) {
+  RunConfig config = tiny_config();
+  config.memory.recompute = Recompute::kNone;
+  config.training.max_iters = 60;
+  config.evaluation.eval_interval = 1000;
+  TinyRun whole(config);
+  Trainer(whole.setup()).run();
+
+  for (const bool grows : {true, false}) {
+    config.memory.grow = grows;
+    TinyRun run(config);
+    TrainerSetup setup = run.setup();
+    setup.budget_now = [] { return CachingAllocator::kNoBudget; };
+    run.memory.fail_request_after(300);
+    Trainer trainer(setup);
+    trainer.run();
+    ASSERT_EQ(run.recorder.out_of_memory.size(), 1u);
+    ASSERT_EQ(run.recorder.grown.size(), grows ? 1u : 0u);
+    EXPECT_EQ(trainer.plan().micro_batch == 4, grows);
+    ASSERT_EQ(run.recorder.steps.size(), whole.recorder.steps.size());
+    for (std::size_t i = 0; i < run.recorder.steps.size(); ++i) {
+      EXPECT_NEAR(run.recorder.steps[i].loss, whole.recorder.steps[i].loss, 1e-4) << i;
+    }
+    if (!grows) continue;
+    EXPECT_EQ(run.recorder.grown[0].to.micro_batch, 4);
+    EXPECT_EQ(run.recorder.end->prediction.stats.peak_reserved_bytes,
+              run.memory.stats().peak_reserved_bytes);
+    EXPECT_EQ(run.recorder.end->prediction.stats.peak_allocated_bytes,
+              run.memory.stats().peak_allocated_bytes);
+  }
+}
+
+TEST(Growth, StaysWhereTheBudgetIsWhatItWas) {
+  RunConfig config = tiny_config();
+  config.model.block_size = 128;
+  config.model.n_embd = 64;
+  config.training.batch_size = 24;
+  config.training.gradient_accumulation_steps = 1;
+  config.training.max_iters = 25;
+  config.evaluation.eval_interval = 1000;
+  config.memory.recompute = Recompute::kNone;
+  const Prediction full =
+      predict(cpu_kernels(), config, configured_plan(config), CachingAllocator::kNoBudget);
+  const std::size_t budget = full.stats.peak_reserved_bytes - 1;
+  TinyRun run(config, budget);
+  TrainerSetup setup = run.setup();
+  setup.budget_now = [budget] { return budget; };
+  Trainer trainer(setup);
+  trainer.run();
+  EXPECT_TRUE(run.recorder.plans.front().lowered);
+  EXPECT_TRUE(run.recorder.grown.empty());
+}
+
 TEST(Recovery, EndsWithAdviceWhereMicroBatchOneDoesNotFit) {
   for (const PlanMode mode : {PlanMode::kAuto, PlanMode::kOff}) {
     RunConfig config = tiny_config();

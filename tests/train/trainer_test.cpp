@@ -200,16 +200,31 @@ TEST(Trainer, SkipsAnUpdateThatIsNotFinite) {
 
 TEST(Trainer, RecomputationChangesNoBit) {
   std::vector<std::vector<float>> weights;
-  for (const Recompute level : kRecomputeLevels) {
+  const auto run_with = [&](Recompute level, std::int64_t layers) {
     RunConfig config = tiny_config();
     config.model.dropout = 0.1;
     config.memory.recompute = level;
+    config.memory.recompute_layers = layers;
     TinyRun run(config);
     Trainer trainer(run.setup());
     trainer.run();
     weights.push_back(weights_of(trainer.state()));
-  }
+  };
+  for (const Recompute level : kRecomputeLevels) run_with(level, 0);
+  run_with(Recompute::kBlock, 1);  // of two
   for (std::size_t i = 1; i < weights.size(); ++i) EXPECT_EQ(weights[0], weights[i]) << i;
+}
+
+TEST(Trainer, EvaluatesTheSameSamplesInSmallerMicroBatches) {
+  std::vector<double> losses;
+  for (const std::int64_t rows : {0, 1, 3, 100}) {
+    RunConfig config = tiny_config();
+    config.evaluation.eval_micro_batch = rows;
+    TinyRun run(config);
+    Trainer trainer(run.setup());
+    losses.push_back(trainer.evaluate()->val_loss);
+  }
+  for (const double loss : losses) EXPECT_NEAR(loss, losses[0], 1e-5);
 }
 
 TEST(Trainer, ChunkedAndFullLogitsAgree) {

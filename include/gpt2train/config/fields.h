@@ -68,6 +68,8 @@ void visit_fields(Visitor&& visit, Config& top) {
   auto& evaluation = top.evaluation;
   GPT2_FIELD(evaluation, eval_interval, "iterations between evaluations", kCount);
   GPT2_FIELD(evaluation, eval_iters, "batches of batch_size sequences, each split", kCount);
+  GPT2_FIELD(evaluation, eval_micro_batch, "sequences at a time, at most; 0: as in training",
+             kCountOrZero);
   GPT2_FIELD(evaluation, eval_only, "stop after the first evaluation");
 
   visit.section("optimizer");
@@ -93,10 +95,13 @@ void visit_fields(Visitor&& visit, Config& top) {
   auto& memory = top.memory;
   GPT2_FIELD(memory, limit, "most that the run may take; auto: what is free at its start");
   GPT2_FIELD(memory, plan, "auto: make the run fit before it starts; off: when memory runs out");
+  GPT2_FIELD(memory, grow, "raise a micro-batch that was lowered when memory becomes free");
   GPT2_FIELD(memory, segments, "expandable: segments grow, and less is lost between tensors");
   GPT2_FIELD(memory, device, "card whose memory to simulate, such as rtx3060; empty: none");
   GPT2_FIELD(memory, trace, "CSV file for each allocation and free; empty: none");
   GPT2_FIELD(memory, recompute, "what to compute again to save memory; auto: the least that fits");
+  GPT2_FIELD(memory, recompute_layers,
+             "of block, how many of the first; 0: all, or what auto finds", Range{0, 1024});
   GPT2_FIELD(memory, logits, "chunked: logits_rows at a time; full: all rows, as in nanoGPT");
   GPT2_FIELD(memory, logits_rows, "rows (tokens) of a chunk of logits", kCount);
   GPT2_FIELD(memory, moments, "of AdamW, as stored; bfloat16 is rounded stochastically");

@@ -20,8 +20,8 @@ struct BlockSaved {
   Tensor fc = {}, gelu = {};                      // (B, T, 4C) each
 };
 
-// Returns the block's output (B, T, C). `saved`, when given, receives what pass.recompute keeps, x
-// included; without it (evaluation) everything but the output is freed on the way.
+// Returns the block's output (B, T, C). `saved`, when given, receives what pass.recompute_in(layer)
+// keeps, x included; without it (evaluation) everything but the output is freed on the way.
 Tensor block_forward(const Pass& pass, const BlockTensors& weights, std::int64_t layer, Tensor x,
                      BlockSaved* saved);
 

@@ -35,6 +35,12 @@ inline constexpr Recompute kRecomputeLevels[] = {Recompute::kNone, Recompute::kG
                                                  Recompute::kGeluLayerNorm, Recompute::kBlock};
 const char* name_of(Recompute level);  // "none", "gelu", "gelu+layernorm", "block"
 
+// kBlock may be asked for the first `block_layers` blocks alone: the others drop what
+// kGeluLayerNorm drops. Whichever they are, all that is kept is alive at the peak.
+constexpr Recompute recompute_of(Recompute level, std::int64_t block_layers, std::int64_t layer) {
+  return level == Recompute::kBlock && layer >= block_layers ? Recompute::kGeluLayerNorm : level;
+}
+
 // Whether logits exist for a chunk of rows at a time, or for the whole micro-batch, as in nanoGPT.
 enum class Logits : std::uint8_t { kChunked, kFull };
 const char* name_of(Logits mode);  // "chunked", "full"

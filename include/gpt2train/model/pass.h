@@ -22,7 +22,11 @@ struct Pass {
   std::uint64_t seed = 0;
   const std::uint64_t* first_sample = nullptr;  // on the device: the first row's run-wide index
   Recompute recompute = Recompute::kNone;
+  std::int64_t block_layers = 0;  // of kBlock
 
+  Recompute recompute_in(std::int64_t layer) const {
+    return recompute_of(recompute, block_layers, layer);
+  }
   Dropout dropout(RandomUse use, std::int64_t layer) const {
     return {.rate = training ? static_cast<float>(config.dropout) : 0.0f,
             .seed = seed,

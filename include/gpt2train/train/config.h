@@ -24,6 +24,7 @@ struct TrainingConfig {
 struct EvaluationConfig {
   std::int64_t eval_interval = 2000;  // iterations between evaluations; the first is at iteration 0
   std::int64_t eval_iters = 200;      // batches of batch_size sequences, on each split
+  std::int64_t eval_micro_batch = 0;  // sequences at a time, at most; 0: the plan's micro-batch
   bool eval_only = false;             // stop after the first evaluation
 };
 
@@ -61,10 +62,12 @@ enum class Moments : std::uint8_t { kFloat32, kBFloat16 };
 struct MemoryConfig {
   MemoryLimit limit = {};
   PlanMode plan = PlanMode::kAuto;  // off: start with batch_size, and lower it only on running out
+  bool grow = true;                 // raise a lowered micro-batch when memory becomes free
   Segments segments = Segments::kFixed;
   std::string device = {};                  // a card to simulate the memory of, such as rtx3060
   std::string trace = {};                   // a CSV file for every allocation and free
   std::optional<Recompute> recompute = {};  // empty: auto, the least that fits
+  std::int64_t recompute_layers = 0;        // of recompute: block; 0: all, or with auto any
   Logits logits = Logits::kChunked;
   std::int64_t logits_rows = 1024;      // rows of a chunk
   Moments moments = Moments::kFloat32;  // how AdamW's m and v are stored

@@ -19,7 +19,8 @@ inline nlohmann::ordered_json to_json(const TagBytes& bytes) {
 inline nlohmann::ordered_json to_json(const Plan& plan) {
   return {{"micro_batch", plan.micro_batch},
           {"accumulation", plan.accumulation},
-          {"recompute", name_of(plan.recompute)}};
+          {"recompute", name_of(plan.recompute)},
+          {"recompute_layers", plan.block_layers}};
 }
 
 inline nlohmann::ordered_json peaks_by_phase(const MemoryStats& stats) {

@@ -21,6 +21,7 @@ class MetricsFile final : public TrainObserver {
   void on_step(const StepEvent& event) override;
   void on_evaluation(const EvalEvent& event) override;
   void on_out_of_memory(const OutOfMemoryEvent& event) override;
+  void on_grow(const GrowEvent& event) override;
   void on_checkpoint(const CheckpointEvent& event) override;
   void on_end(const EndEvent& event) override;
 

@@ -45,6 +45,12 @@ struct OutOfMemoryEvent {
   Plan from, to;
 };
 
+struct GrowEvent {
+  std::int64_t step = 0;
+  Plan from = {}, to = {};
+  std::size_t budget_bytes = 0;  // from now on
+};
+
 struct CheckpointEvent {
   std::int64_t step = 0;
   std::string path;
@@ -68,6 +74,7 @@ class TrainObserver {
   virtual void on_step(const StepEvent&) {}
   virtual void on_evaluation(const EvalEvent&) {}
   virtual void on_out_of_memory(const OutOfMemoryEvent&) {}
+  virtual void on_grow(const GrowEvent&) {}
   virtual void on_checkpoint(const CheckpointEvent&) {}
   virtual void on_end(const EndEvent&) {}
   // Something the user should know that is no error.
@@ -92,6 +99,9 @@ class ObserverList final : public TrainObserver {
   }
   void on_out_of_memory(const OutOfMemoryEvent& e) override {
     for_each([&](auto& o) { o.on_out_of_memory(e); });
+  }
+  void on_grow(const GrowEvent& e) override {
+    for_each([&](auto& o) { o.on_grow(e); });
   }
   void on_checkpoint(const CheckpointEvent& e) override {
     for_each([&](auto& o) { o.on_checkpoint(e); });

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "gpt2train/core/error.h"
@@ -21,9 +22,13 @@ struct Plan {
   std::int64_t micro_batch = 0;
   std::int64_t accumulation = 0;
   Recompute recompute = Recompute::kNone;
+  std::int64_t block_layers = 0;  // with kBlock, how many of the first blocks; else 0
 
   bool operator==(const Plan&) const = default;
 };
+
+// "none", "gelu", ..., "block", or "block x 6" where other blocks recompute less.
+std::string recompute_text(const Plan& plan, const ModelConfig& model);
 
 // What a dry run of a whole run under a budget found.
 struct Prediction {
@@ -44,7 +49,8 @@ Plan configured_plan(const RunConfig& config);
 std::vector<Plan> candidate_plans(const RunConfig& config);
 
 // Time a token relative to a large micro-batch without recomputation. Only the order matters:
-// recomputation costs 1, 2 and 33 % (the arithmetic of a block's forward pass), and a micro-batch
+// recomputation costs 1, 2 and 33 % (the arithmetic of a block's forward pass, in proportion where
+// only some blocks do it), and a micro-batch
 // of n tokens leaves the device idle for the fixed cost of about 32 tokens.
 double relative_cost(const RunConfig& config, const Plan& plan);
 

@@ -32,6 +32,8 @@ struct TrainerSetup {
   const Loader& train_eval_data;  // samples of the train split for evaluation
   const Loader& val_data;
   TrainObserver& observer;
+  // What the budget would be if the run began now, its own memory included; empty: it stays.
+  std::function<std::size_t()> budget_now = {};
   std::function<bool()> interrupted = {};  // a signal arrived: save and stop
   double peak_flops_per_second = 0.0;      // measured matrix rate, for MFU; 0: not known
 };
@@ -50,6 +52,9 @@ class Trainer {
   std::optional<StepResult> step();
   std::optional<EvalEvent> evaluate();
   void save();
+  // Between steps: back to a faster plan where memory has become free since it was lowered. Dry
+  // runs alone decide; what a device refuses all the same lowers it again, and doubles the wait.
+  void grow();
 
   void set_profiler(Profiler* profiler) { exec_.set_profiler(profiler); }
 
@@ -63,6 +68,7 @@ class Trainer {
   void resume();
   void try_save();
   void adopt_smaller_plan(const OutOfMemoryError& error);
+  void adopt(const Plan& plan, Prediction prediction);
   float loss_scale() const { return position_.loss_scale ? position_.loss_scale->factor : 1.0f; }
   bool interrupted() const { return setup_.interrupted && setup_.interrupted(); }
   StopCheck progress(const char* what) const;
@@ -81,6 +87,8 @@ class Trainer {
   std::unique_ptr<ModelState> state_;
   StepSource source_;
   std::optional<FoundCheckpoint> resumed_;
+  std::int64_t grow_wait_ = 0;  // steps between attempts to grow; 0: nothing was lowered yet
+  std::int64_t grow_at_ = 0;    // iteration of the next one
   std::int64_t saved_iteration_ = -1;
   std::string save_problem_;  // of the newest attempt, empty when it worked
 };
