@@ -46,9 +46,10 @@ layer kernels core
 layer data core
 layer ops core memory kernels
 layer model core memory kernels ops
+layer nanogpt core model
 layer train core memory kernels ops model data
 layer config core memory kernels ops model data train
-layer cli core memory kernels ops model data train config
+layer cli core memory kernels ops model nanogpt data train config
 
 mapfile -t files < <(files_but '^(kernels|src/cuda)/')
 forbid "a backend's own headers stay in its directory" '#\s*include\s*"kernels/\w+/' "${files[@]}"
