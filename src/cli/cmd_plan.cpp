@@ -10,6 +10,7 @@
 #include "src/cli/commands.h"
 #include "src/cli/machine.h"
 #include "src/cli/options.h"
+#include "src/cli/plan_as.h"
 
 namespace gpt2train {
 namespace {
@@ -22,6 +23,7 @@ struct Candidate {
 struct PlanOptions {
   ConfigOptions config;
   bool json = false;
+  std::optional<NanogptForm> as;
 };
 
 nlohmann::ordered_json candidate_json(const Candidate& candidate) {
@@ -96,6 +98,7 @@ void run(const PlanOptions& options) {
   const Target target = target_of(config);
   const KernelTable& kernels = target.kernels;
   const std::size_t budget = target.budget_bytes;
+  if (options.as) return plan_as(*options.as, config, budget, options.json);
 
   std::vector<Candidate> candidates;
   std::optional<Candidate> chosen;
@@ -125,6 +128,7 @@ void run(const PlanOptions& options) {
 Command add_plan(CLI::App& app) {
   const auto options = std::make_shared<PlanOptions>();
   app.add_flag("--json", options->json, "print JSON");
+  add_plan_as(app, options->as);
   add_config_options(app, options->config);
   return [options] { run(*options); };
 }

@@ -47,7 +47,7 @@ class CompiledTrace final : public ModelTrace {
   TorchTensor x_;  // the residual stream
   std::vector<SavedBlock> saved_;
   SavedNorm ln_f_saved_;
-  TorchTensor embedding_mask_, loss_, maximum_, log_sum_;
+  TorchTensor position_, embedding_mask_, loss_, maximum_, log_sum_;
   TorchTensor gradient_;                    // of the residual stream
   std::vector<NewGradient> new_gradients_;  // a graph returns them together
 };
@@ -55,6 +55,7 @@ class CompiledTrace final : public ModelTrace {
 // ---- forward ----------------------------------------------------------------------------------
 
 TorchTensor CompiledTrace::run(bool training) {
+  position_ = device_.tensor("pos", {T_}, kInt64Type);
   x_ = rows_of("embedding", C_, kFloatType);
   if (training && dropout()) embedding_mask_ = rows_of("dropout.mask", C_, kBoolType);
   for (std::size_t i = 0; i < blocks_.size(); ++i) run_block(blocks_[i], saved_[i], training);
@@ -64,6 +65,7 @@ TorchTensor CompiledTrace::run(bool training) {
   cast(wte_);
   TorchTensor logits = rows_of("logits", V_);
   if (!training) {
+    position_.free();
     wte_.half.free();
     ln_f_saved_ = {};
   }
@@ -148,6 +150,7 @@ void CompiledTrace::backward(TorchTensor inputs, TorchTensor targets) {
   new_gradient(wpe_);
   new_gradient(wte_);
   gradient_.free();
+  position_.free();
   embedding_mask_.free();
   of_table.free();
   inputs.free();

@@ -62,7 +62,7 @@ TorchTensor EagerTrace::run(bool training) {
   before_product();
   cast(wte_);
   TorchTensor logits = rows_of("logits", V_);
-  if (!training) ln_f_saved_ = {};
+  if (!training && autocast()) ln_f_saved_.output.free();
   {
     const TorchTensor wide =
         autocast() ? rows_of("cross_entropy.logits", V_, kFloatType) : TorchTensor();
@@ -70,6 +70,10 @@ TorchTensor EagerTrace::run(bool training) {
     loss_ = device_.tensor("loss", {1}, kFloatType);
     loss_weight_ = device_.tensor("total_weight", {1}, kFloatType);
     if (!training) log_probabilities_.free();
+  }
+  if (!training) {
+    position_.free();
+    ln_f_saved_ = {};
   }
   for (Parameter* p : parameters()) {  // the autocast context ends
     if (!training || !p->matrix()) p->half.free();

@@ -33,6 +33,8 @@ class TrainLoop {
     estimate_loss();
   }
 
+  std::size_t forward_keeps_bytes() const { return forward_keeps_bytes_; }
+
  private:
   Batch get_batch() {
     TorchTensor inputs = device_.tensor("X", {shape_[0], shape_[1]}, kInt64Type);
@@ -52,7 +54,11 @@ class TrainLoop {
   void step() {
     for (std::int64_t micro_step = 0; micro_step < micro_batches_; ++micro_step) {
       device_.phase = NanogptPhase::kForward;
+      const std::size_t before = device_.stats().requested_bytes;
       logits_ = model_->forward();
+      if (forward_keeps_bytes_ == 0) {
+        forward_keeps_bytes_ = device_.stats().requested_bytes - before;
+      }
       Batch next = get_batch();
       std::swap(batch_, next);
       device_.phase = NanogptPhase::kBackward;
@@ -68,10 +74,15 @@ class TrainLoop {
   std::int64_t micro_batches_;
   std::unique_ptr<ModelTrace> model_;
   Batch batch_;
+  std::size_t forward_keeps_bytes_ = 0;
   TorchTensor logits_;  // a global of train.py: evaluation finds it alive
 };
 
 }  // namespace
+
+const char* name_of(NanogptForm form) {
+  return form == NanogptForm::kEager ? "nanogpt" : "nanogpt-compiled";
+}
 
 const char* name_of(NanogptPhase phase) {
   constexpr const char* kNames[kNanogptPhases] = {"setup", "evaluation", "forward", "backward",
@@ -84,7 +95,9 @@ NanogptMemory simulate_nanogpt(const NanogptRun& run, std::size_t free_bytes,
   NanogptMemory memory;
   TorchDevice device(free_bytes, segments);
   try {
-    TrainLoop(device, run).run();
+    TrainLoop loop(device, run);
+    loop.run();
+    memory.forward_keeps_bytes = loop.forward_keeps_bytes();
   } catch (const NanogptStopped& stopped) {
     memory.failure = stopped.failure;
   }

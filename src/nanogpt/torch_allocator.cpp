@@ -88,6 +88,14 @@ void TorchAllocator::empty_cache() {
   }
 }
 
+std::size_t TorchAllocator::largest_free_block_bytes() const {
+  std::size_t largest = 0;
+  for (const BestFit& pool : free_) {
+    if (!pool.empty()) largest = std::max(largest, pool.rbegin()->first);
+  }
+  return largest;
+}
+
 // Whether `b` follows `a` in one segment.
 bool TorchAllocator::joined(Blocks::const_iterator a, Blocks::const_iterator b) const {
   return b != blocks_.end() && a->second.segment == b->second.segment;

@@ -66,7 +66,8 @@ class TorchDevice {
                             .phase = phase,
                             .requested_bytes = bytes,
                             .live_bytes = stats.allocated_bytes,
-                            .reserved_bytes = stats.reserved_bytes}};
+                            .reserved_bytes = stats.reserved_bytes,
+                            .largest_free_block_bytes = memory_.largest_free_block_bytes()}};
     }
     std::size_t& peak = peak_by_phase[static_cast<std::size_t>(phase)];
     peak = std::max(peak, stats.allocated_bytes);

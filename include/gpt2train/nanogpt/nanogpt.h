@@ -23,6 +23,7 @@
 namespace gpt2train {
 
 enum class NanogptForm : std::uint8_t { kEager, kCompiled };  // compile=False, compile=True
+const char* name_of(NanogptForm form);                        // "nanogpt", "nanogpt-compiled"
 
 // In the order of train.py's first iterations.
 enum class NanogptPhase : std::uint8_t { kSetup, kEvaluation, kForward, kBackward, kOptimizer };
@@ -50,12 +51,15 @@ struct NanogptFailure {
   std::size_t requested_bytes = 0;
   std::size_t live_bytes = 0;      // "allocated by PyTorch" in its message
   std::size_t reserved_bytes = 0;  // live ones and what the cache could not give back
+  std::size_t largest_free_block_bytes = 0;
 };
 
 struct NanogptMemory {
   std::optional<NanogptFailure> failure;  // empty: it fits
   TorchAllocator::Stats stats;
   std::size_t peak_by_phase[kNanogptPhases] = {};  // live bytes
+  // What a training forward pass leaves for the backward pass, logits and weights' copies included.
+  std::size_t forward_keeps_bytes = 0;
 };
 
 // Setup, estimate_loss, two iterations, estimate_loss again: after that it repeats. `free_bytes` is

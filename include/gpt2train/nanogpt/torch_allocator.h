@@ -48,6 +48,7 @@ class TorchAllocator {
   static std::size_t segment_bytes_for(std::size_t bytes);
 
   const Stats& stats() const { return stats_; }
+  std::size_t largest_free_block_bytes() const;
 
   enum class State : std::uint8_t { kLive, kFree, kUnmapped };
   struct Block {
