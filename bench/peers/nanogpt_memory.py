@@ -12,6 +12,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -329,7 +330,17 @@ def main() -> None:
             rows.append({"as": form, "batch_size": batch_size, "figures": figures})
     model = {name: getattr(args, name) for name in ("n_layer", "n_head", "n_embd", "block_size")}
     model |= {name: getattr(args, name) for name in ("vocab_size", "bias", "dropout", "dtype")}
-    print(json.dumps({"torch": torch.__version__, "device": device, **model, "runs": rows}, indent=1))
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], check=False, capture_output=True, text=True
+    )
+    record = {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit.stdout.strip(),
+        "command": " ".join(["bench/peers/nanogpt_memory.py", *sys.argv[1:]]),
+        "torch": torch.__version__,
+        "device": device,
+    }
+    print(json.dumps({**record, **model, "runs": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -78,6 +78,18 @@ grep -q 'to be' sample.txt || fail "the sample does not begin with its prompt"
 "$program" verify >/dev/null 2>&1 || fail "verify"
 "$program" verify --dtype=bf16 --gelu=tanh --json | grep -q '"pass": true' || fail "verify --json"
 "$program" devices | grep -q 'threads' || fail "devices"
+
+# ---- plan --as nanogpt -------------------------------------------------------------------------
+expect 4 "logits \\(65536, 50304\\) bf16 needs 6.14 GiB in nanoGPT's evaluation; in use 6.78 GiB" -- \
+  "$program" plan --as nanogpt-compiled --batch_size=64 --memory.limit=9.5GiB --device=cpu
+expect 4 'largest batch_size' -- \
+  "$program" plan --as nanogpt-compiled --batch_size=64 --memory.limit=9.5GiB --device=cpu --json
+for key in max_batch_size live_bytes_at_failure failing_tensor failing_phase requested_bytes; do
+  grep -q "^  \"$key\": [^n]" out.txt || fail "plan --as --json has no $key"
+done
+"$program" plan --config tiny.yaml --as nanogpt --memory.limit=4GiB --json >out.txt || fail "plan --as nanogpt"
+grep -q '^  "failing_tensor": null' out.txt || fail "a batch that fits has a failing tensor"
+expect 2 'command line' -- "$program" plan --as llm.c
 "$program" profile --config tiny.yaml --steps=1 | grep -q '^matmul .*%$' || fail "profile"
 "$program" profile --config tiny.yaml --steps=1 --json | grep -q '"calls_per_step"' || fail "profile --json"
 "$program" plan --config tiny.yaml --json | grep -q '"predicted_peak_bytes"' || fail "plan --json"
