@@ -58,7 +58,11 @@ TorchTensor EagerTrace::run(bool training) {
 
   ln_f_saved_.input = std::move(x_);
   const TorchTensor x = normalise(ln_f_saved_);
-  if (!training) ln_f_saved_.input.free();
+  if (!training) {
+    ln_f_saved_.input.free();
+    ln_f_saved_.mean.free();
+    ln_f_saved_.rstd.free();
+  }
   before_product();
   cast(wte_);
   TorchTensor logits = rows_of("logits", V_);
