@@ -50,6 +50,7 @@ void prepare_out_dir(const RunConfig& config) {
 void run(const ConfigOptions& options) {
   const RunSetup setup(options);
   const RunConfig& config = setup.config;
+  if (!config.memory.trace.empty()) static_cast<void>(trace_format_of(config.memory.trace));
   prepare_out_dir(config);
   const bool resuming = config.init_from == "resume";
   MetricsFile metrics(config.out_dir + "/metrics.jsonl",
@@ -81,6 +82,7 @@ void run(const ConfigOptions& options) {
   trainer_setup.peak_flops_per_second = peak_flops;
   Trainer trainer(trainer_setup);
   trainer.run();
+  trace.reset();  // with the model still in memory
   fmt::print("{}", device_memory_lines(*setup.backend, memory.stats().reserved_bytes));
 }
 

@@ -120,6 +120,7 @@ void Progress::on_out_of_memory(const OutOfMemoryEvent& event) {
   line(OutOfMemoryError(event.facts).what());
   line(fmt::format("  going on with {} instead of {}: same samples, same step",
                    plan_text(event.to, config_), plan_text(event.from, config_)));
+  line(memory_summary(event.stats, event.counts, event.facts.largest_free_block_bytes));
 }
 
 void Progress::on_grow(const GrowEvent& event) {
@@ -136,7 +137,7 @@ void Progress::on_end(const EndEvent& event) {
   line(event.interrupted
            ? fmt::format("interrupted at iteration {}", event.step)
            : fmt::format("done: {} iterations in {}", event.step, human_seconds(event.seconds)));
-  line(memory_table(event.stats));
+  line(memory_summary(event.stats, event.counts, event.largest_free_block_bytes));
   const MemoryStats& predicted = event.prediction.stats;
   line("resident, whole process: " + bytes_text(event.resident_bytes));
   line("peak memory, predicted: " + bytes_text(predicted.peak_allocated_bytes));

@@ -39,14 +39,6 @@ std::size_t segment_bytes_for(std::size_t bytes) {
   return round_up(bytes, kLargeStep);
 }
 
-std::size_t index_of(Tag tag) {
-  return static_cast<std::size_t>(tag);
-}
-
-std::size_t index_of(Phase phase) {
-  return static_cast<std::size_t>(phase);
-}
-
 // A freed tensor that somebody still reads is caught where the sanitizer watches.
 void forbid_access(const Upstream& upstream, void* begin, std::size_t bytes) {
   if (upstream.backed()) ASAN_POISON_MEMORY_REGION(begin, bytes);
@@ -61,30 +53,7 @@ void give_back(Upstream& upstream, void* base, std::size_t bytes) {
   upstream.deallocate(base, bytes);
 }
 
-// Replaces `path`, whose memory is reused: a first step raises the peak with nearly every request.
-void write_scope_path(const std::vector<std::string>& scopes, std::string& path) {
-  path.clear();
-  for (const std::string& scope : scopes) {
-    if (!path.empty()) path += '/';
-    path += scope;
-  }
-  if (path.empty()) path = "(no scope)";
-}
-
 }  // namespace
-
-const char* name_of(Tag tag) {
-  constexpr const char* kNames[kTagCount] = {"weights",   "master_weights", "gradients",
-                                             "optimizer", "activations",    "logits",
-                                             "workspace", "staging"};
-  return kNames[index_of(tag)];
-}
-
-const char* name_of(Phase phase) {
-  constexpr const char* kNames[kPhaseCount] = {"setup", "training", "evaluation", "checkpoint",
-                                               "sampling"};
-  return kNames[index_of(phase)];
-}
 
 CachingAllocator::CachingAllocator(Upstream& upstream, std::size_t budget_bytes, Segments segments)
     : upstream_(upstream),
@@ -116,18 +85,16 @@ void* CachingAllocator::allocate(std::size_t bytes, const BlockLabel& label) {
   state_->live.insert(block);
   // No more than was asked for, so that a write into the slack of the rounding is caught as well.
   allow_access(upstream_, block->address, bytes);
-  book(block->bytes, block->tag);
-  if (observer_) notify(*block, false);
+  book(*block);
   return block->address;
 }
 
 void CachingAllocator::deallocate(void* pointer) noexcept {
+  if (peak_is_new_) list_peak();
   Block* block = state_->live.take(pointer);
   GPT2_CHECK(block != nullptr, "freed a pointer that is not of a live block");
   forbid_access(upstream_, block->address, block->bytes);
-  stats_.allocated_bytes -= block->bytes;
-  stats_.by_tag[index_of(block->tag)] -= block->bytes;
-  if (observer_) notify(*block, true);
+  unbook(*block);
 
   State::FreeList& list = state_->free_list(block->segment->small);
   if (block->next != nullptr && block->next->free) {
@@ -159,10 +126,10 @@ std::size_t CachingAllocator::release_cached() noexcept {
     state_->free_list(segment->small).erase(block);
     state_->recycle(block);
     give_back(upstream_, segment->base, segment->bytes);
+    reserve_less(segment->base, segment->position, segment->bytes);
     released += segment->bytes;
     segment = state_->segments.erase(segment);
   }
-  stats_.reserved_bytes -= released;
   if (released > 0) ++segment_generation_;
   return released;
 }
@@ -210,7 +177,7 @@ CachingAllocator::Block* CachingAllocator::take_segment(std::size_t segment_byte
   block->address = base;
   block->position = block->segment->position;
   block->bytes = segment_bytes;
-  reserve_more(segment_bytes);
+  reserve_more(base, block->position, segment_bytes);
   return block;
 }
 
@@ -252,8 +219,8 @@ CachingAllocator::Block* CachingAllocator::grow(std::size_t bytes, bool small) {
     (end != nullptr ? end->next : segment->first) = block;
     segment->last = end = block;
   }
+  reserve_more(from, segment->position + segment->bytes, more);
   segment->bytes += more;
-  reserve_more(more);
   return end;
 }
 
@@ -278,17 +245,12 @@ std::size_t CachingAllocator::trim(Segment& segment) {
   segment.bytes = kept;
   allow_access(upstream_, segment.base + kept, released);
   upstream_.decommit(segment.base + kept, released);
+  reserve_less(segment.base + kept, segment.position + kept, released);
   return released;
 }
 
 bool CachingAllocator::within_budget(std::size_t more_bytes) const {
   return more_bytes <= budget_bytes_ && stats_.reserved_bytes <= budget_bytes_ - more_bytes;
-}
-
-void CachingAllocator::reserve_more(std::size_t bytes) {
-  ++segment_generation_;
-  stats_.reserved_bytes += bytes;
-  stats_.peak_reserved_bytes = std::max(stats_.peak_reserved_bytes, stats_.reserved_bytes);
 }
 
 // Makes what the request leaves over a free block of its own, where that is worth it.
@@ -310,78 +272,12 @@ void CachingAllocator::split(Block* block, std::size_t bytes) {
   state_->free_list(small).insert(tail);
 }
 
-void CachingAllocator::book(std::size_t bytes, Tag tag) {
-  stats_.allocated_bytes += bytes;
-  stats_.by_tag[index_of(tag)] += bytes;
-  std::size_t& phase_peak = stats_.peak_by_phase[index_of(phase_)];
-  phase_peak = std::max(phase_peak, stats_.allocated_bytes);
-  if (stats_.allocated_bytes <= stats_.peak_allocated_bytes) return;
-  stats_.peak_allocated_bytes = stats_.allocated_bytes;
-  stats_.by_tag_at_peak = stats_.by_tag;
-  stats_.peak_phase = phase_;
-  write_scope_path(scopes_, stats_.peak_scope);
-}
-
-void CachingAllocator::reset_peaks() {
-  stats_.peak_allocated_bytes = stats_.allocated_bytes;
-  stats_.peak_reserved_bytes = stats_.reserved_bytes;
-  stats_.by_tag_at_peak = stats_.by_tag;
-  stats_.peak_phase = phase_;
-  write_scope_path(scopes_, stats_.peak_scope);
-  stats_.peak_by_phase = {};
-  stats_.peak_by_phase[index_of(phase_)] = stats_.allocated_bytes;
-  stats_.cache_releases = 0;
-}
-
 std::size_t CachingAllocator::live_block_count() const {
   return state_->live.size();
 }
 
 std::size_t CachingAllocator::largest_free_block_bytes() const {
   return std::max(state_->free_small.largest_bytes(), state_->free_large.largest_bytes());
-}
-
-std::string CachingAllocator::scope_path() const {
-  std::string path;
-  write_scope_path(scopes_, path);
-  return path;
-}
-
-OutOfMemoryError CachingAllocator::out_of_memory(std::size_t bytes, const BlockLabel& label) const {
-  const bool shaped = label.shape.rank() > 0;
-  return OutOfMemoryError({.requested_bytes = bytes,
-                           .in_use_bytes = stats_.allocated_bytes,
-                           .cached_bytes = stats_.reserved_bytes - stats_.allocated_bytes,
-                           .largest_free_block_bytes = largest_free_block_bytes(),
-                           .budget_bytes = budget_bytes_,
-                           .tensor = std::string(label.tensor),
-                           .shape = shaped ? concat(label.shape) : "",
-                           .dtype = shaped ? name_of(label.dtype) : "",
-                           .scope = scope_path()});
-}
-
-void CachingAllocator::set_observer(std::function<void(const MemoryEvent&)> observer) {
-  observer_ = std::move(observer);
-}
-
-void CachingAllocator::notify(const Block& block, bool is_free) const {
-  const std::string scope = scope_path();
-  observer_({.is_free = is_free,
-             .address = block.address,
-             .position = block.position,
-             .bytes = block.bytes,
-             .tag = block.tag,
-             .tensor = block.tensor,
-             .scope = scope,
-             .allocated_bytes = stats_.allocated_bytes,
-             .reserved_bytes = stats_.reserved_bytes});
-}
-
-PhaseScope::PhaseScope(CachingAllocator& allocator, Phase phase)
-    : allocator_(allocator), before_(std::exchange(allocator.phase_, phase)) {
-  // What is in use when a phase begins belongs to its peak, whether it allocates or not.
-  std::size_t& peak = allocator.stats_.peak_by_phase[index_of(phase)];
-  peak = std::max(peak, allocator.stats_.allocated_bytes);
 }
 
 }  // namespace gpt2train

@@ -76,6 +76,12 @@ struct CachingAllocator::State {
   class AddressTable {
    public:
     std::size_t size() const { return size_; }
+    template <class Visit>
+    void for_each(const Visit& visit) const {
+      for (const Block* block : slots_) {
+        if (block != nullptr) visit(*block);
+      }
+    }
     void insert(Block* block) {
       if (2 * ++size_ > slots_.size()) grow();
       put(block);

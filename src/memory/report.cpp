@@ -44,10 +44,30 @@ std::string memory_table(const MemoryStats& stats) {
     text += fmt::format("\n  {:<14} {:>12}", name_of(static_cast<Phase>(phase)),
                         human_bytes(stats.peak_by_phase[phase]));
   }
+  if (!stats.largest_at_peak.empty()) text += "\nlargest at the peak";
+  for (const TensorBytes& entry : stats.largest_at_peak) {
+    text += fmt::format("\n  {:<20} {:>12} {:>8}  {} x {}", entry.tensor, human_bytes(entry.bytes),
+                        share(entry.bytes, stats.peak_allocated_bytes), entry.count,
+                        name_of(entry.tag));
+  }
   if (stats.cache_releases > 0) {
     text += fmt::format("\nthe cache was given back to make room: {} x", stats.cache_releases);
   }
   return text;
+}
+
+std::string memory_summary(const MemoryStats& stats, const MemoryCounts& counts,
+                           std::size_t largest_free_block_bytes) {
+  const auto number = [](std::uint64_t count) {
+    return with_commas(static_cast<std::int64_t>(count));
+  };
+  return memory_table(stats) +
+         fmt::format(
+             "\nsince the start: {} allocations of {} together, {} frees\n"
+             "                 {} segments taken, {} given back\nlargest free block: {}",
+             number(counts.allocations), human_bytes(counts.allocated_bytes), number(counts.frees),
+             number(counts.segments_taken), number(counts.segments_returned),
+             human_bytes(largest_free_block_bytes));
 }
 
 void forget_peak_resident_bytes() {

@@ -52,6 +52,7 @@ Trainer::Trainer(const TrainerSetup& setup)
                                           Purpose::kTraining);
     load();
   } catch (const OutOfMemoryError& error) {  // weights and moments alone: no plan can help
+    tell_memory(error);
     throw OutOfMemoryError(error.facts(),
                            to_text(advise(exec_.kernels(), config_, memory_.budget_bytes())));
   }
@@ -155,14 +156,19 @@ void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
     if (within) break;
   }
   if (!next) {
+    tell_memory(error);
     throw OutOfMemoryError(facts, concat("no smaller micro-batch is left; ",
                                          to_text(advise(exec_.kernels(), config_, budget))));
   }
-  const Plan from = plan_;
+  const OutOfMemoryEvent event{.facts = facts,
+                               .from = plan_,
+                               .to = next->plan,
+                               .stats = memory_.stats(),
+                               .counts = memory_.counts()};
   adopt(next->plan, std::move(next->prediction));
   grow_wait_ = std::max(kFirstGrowWait, 2 * grow_wait_);
   grow_at_ = position_.iteration + grow_wait_;
-  setup_.observer.on_out_of_memory({.facts = facts, .from = from, .to = plan_});
+  setup_.observer.on_out_of_memory(event);
 }
 
 // The cache is given back, so that segments are those of a fresh start and the prediction holds.
@@ -190,6 +196,12 @@ void Trainer::grow() {
         {.step = position_.iteration, .from = from, .to = plan_, .budget_bytes = budget});
     return;
   }
+}
+
+// Of an error that ends the run; its message follows from elsewhere.
+void Trainer::tell_memory(const OutOfMemoryError& error) const {
+  setup_.observer.on_note(
+      memory_summary(memory_.stats(), memory_.counts(), error.facts().largest_free_block_bytes));
 }
 
 std::optional<StepResult> Trainer::step() {
@@ -314,6 +326,8 @@ void Trainer::run() {
                           .plan = plan_,
                           .prediction = prediction_,
                           .stats = memory_.stats(),
+                          .counts = memory_.counts(),
+                          .largest_free_block_bytes = memory_.largest_free_block_bytes(),
                           .resident_bytes = peak_resident_bytes(),
                           .seconds = total.seconds(),
                           .interrupted = stopped});

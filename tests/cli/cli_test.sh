@@ -153,13 +153,25 @@ run --out_dir=low --memory.limit=24MiB --memory.plan=off --batch_size=48 --gradi
   --block_size=128 --n_embd=96 --max_iters=2 >log.txt 2>&1 || fail "recovery: $(tail -n 1 log.txt)"
 grep -q '"event":"out_of_memory"' low/metrics.jsonl || fail "nothing ran out of 24 MiB"
 
+# A trace is whole however the run ends.
+for suffix in csv json pickle; do
+  run --out_dir=traced_$suffix --max_iters=1 --memory.trace=trace.$suffix >/dev/null 2>&1 || fail "a run with trace.$suffix"
+  [ "$(wc -c <trace.$suffix)" -gt 10000 ] || fail "trace.$suffix is too short"
+done
+expect 4 'out of memory' -- run --out_dir=new3 --memory.limit=1MiB --memory.plan=off --memory.trace=trace.html
+tail -n 1 trace.html | grep -q '^</html>$' || fail "trace.html of a run without memory has no end"
+grep -q 'largest free block' out.txt || fail "no table of memory where it ran out"
+expect 2 'memory.trace: .*\.csv, \.json, \.pickle or \.html' -- run --out_dir=new4 --memory.trace=trace.txt
+[ ! -e new4 ] || fail "a refused trace left files behind"
+
 # ---- signals -----------------------------------------------------------------------------------
 run --out_dir=whole --max_iters=200 --eval_interval=100 >/dev/null 2>&1 || fail "uninterrupted run"
-start --out_dir=cut --max_iters=200 --eval_interval=100 >cut.txt 2>&1 &
+start --out_dir=cut --max_iters=200 --eval_interval=100 --memory.trace=cut.html >cut.txt 2>&1 &
 pid=$!
 until grep -q '"event":"step"' cut/metrics.jsonl 2>/dev/null; do sleep 0.01; done
 kill -INT $pid
 wait $pid || fail "SIGINT: exit $?"
+tail -n 1 cut.html | grep -q '^</html>$' || fail "cut.html has no end"
 grep -q 'interrupted at iteration' cut.txt || fail "SIGINT did not interrupt: $(tail -n 1 cut.txt)"
 run --out_dir=cut --max_iters=200 --eval_interval=100 --init_from=resume >/dev/null 2>&1 || fail "resume after SIGINT"
 

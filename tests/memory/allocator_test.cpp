@@ -338,6 +338,37 @@ TEST_F(AllocatorRules, CategoriesAtThePeakAreOfTheInstantOfThePeak) {
   EXPECT_EQ(stats().peak_scope, "step 1/block 2");
 }
 
+TEST_F(AllocatorRules, ListsTheLargestTensorsOfThePeak) {
+  void* weights = memory.allocate(4 * kUnit, {.tag = Tag::kWeights, .tensor = "wte"});
+  void* first = memory.allocate(3 * kUnit, {.tag = Tag::kActivations, .tensor = "qkv"});
+  void* second = memory.allocate(3 * kUnit, {.tag = Tag::kActivations, .tensor = "qkv"});
+  EXPECT_TRUE(stats().largest_at_peak.empty()) << "nothing was freed yet";
+  drop(first);
+  const std::vector<TensorBytes> expected = {{"qkv", Tag::kActivations, 2, 6 * kUnit},
+                                             {"wte", Tag::kWeights, 1, 4 * kUnit}};
+  EXPECT_EQ(stats().largest_at_peak, expected);
+  drop(second);
+  drop(memory.allocate(6 * kUnit, {.tensor = "as high again"}));
+  EXPECT_EQ(stats().largest_at_peak, expected);
+  memory.reset_peaks();
+  drop(weights);
+  EXPECT_EQ(stats().largest_at_peak,
+            (std::vector<TensorBytes>{{"wte", Tag::kWeights, 1, 4 * kUnit}}));
+}
+
+TEST_F(AllocatorRules, CountsWhatHappened) {
+  void* held = take(kUnit);
+  drop(take(12 * kMiB));
+  facts_of_failure(memory, std::size_t{1} << 63);  // gives the cache back
+  const MemoryCounts& counts = memory.counts();
+  EXPECT_EQ(counts.allocations, 2u);
+  EXPECT_EQ(counts.frees, 1u);
+  EXPECT_EQ(counts.allocated_bytes, kUnit + 12 * kMiB);
+  EXPECT_EQ(counts.segments_taken, 2u);
+  EXPECT_EQ(counts.segments_returned, 1u);
+  drop(held);
+}
+
 TEST_F(AllocatorRules, PeaksAreKeptForEachPhase) {
   void* weights = take(4 * kUnit);
   {
@@ -398,9 +429,10 @@ TEST_F(AllocatorRules, TheRequestChosenFailsOnceAsOnAFullDevice) {
   drop(held);
 }
 
-TEST_F(AllocatorRules, ObserverSeesEveryAllocationAndFree) {
+TEST_F(AllocatorRules, ObserverSeesEveryAction) {
   struct Seen {
-    bool is_free;
+    MemoryAction action;
+    Phase phase;
     std::uint64_t position;
     std::size_t bytes;
     std::string tensor, scope;
@@ -412,20 +444,32 @@ TEST_F(AllocatorRules, ObserverSeesEveryAllocationAndFree) {
   memory.set_observer([&](const MemoryEvent& event) {
     EXPECT_EQ(event.tag, Tag::kWorkspace);
     EXPECT_EQ(event.reserved_bytes, stats().reserved_bytes);
-    seen.push_back({event.is_free, event.position, event.bytes, std::string(event.tensor),
-                    std::string(event.scope), event.allocated_bytes});
+    seen.push_back({event.action, event.phase, event.position, event.bytes,
+                    std::string(event.tensor), std::string(event.scope), event.allocated_bytes});
   });
   {
     const AllocScope scope(memory, "block 1");
-    const Buffer large(memory, 12 * kMiB, {.tensor = "large"});
-    drop(before);
+    const PhaseScope phase(memory, Phase::kTraining);
+    {
+      const Buffer large(memory, 12 * kMiB, {.tensor = "large"});
+      drop(before);
+    }
+    memory.release_cached();
+    memory.set_budget(kUnit);
+    facts_of_failure(memory, kUnit, {.tensor = "more"});
   }
   memory.set_observer({});
+  memory.set_budget(CachingAllocator::kNoBudget);
   drop(take(1));
   const std::vector<Seen> expected = {
-      {false, 2 * kMiB, 12 * kMiB, "large", "block 1", 12 * kMiB + kUnit},
-      {true, 0, kUnit, "before", "block 1", 12 * kMiB},
-      {true, 2 * kMiB, 12 * kMiB, "large", "block 1", 0}};
+      {MemoryAction::kTakeSegment, Phase::kTraining, 2 * kMiB, 12 * kMiB, "", "block 1", kUnit},
+      {MemoryAction::kAllocate, Phase::kTraining, 2 * kMiB, 12 * kMiB, "large", "block 1",
+       12 * kMiB + kUnit},
+      {MemoryAction::kFree, Phase::kTraining, 0, kUnit, "before", "block 1", 12 * kMiB},
+      {MemoryAction::kFree, Phase::kTraining, 2 * kMiB, 12 * kMiB, "large", "block 1", 0},
+      {MemoryAction::kReturnSegment, Phase::kTraining, 0, 2 * kMiB, "", "block 1", 0},
+      {MemoryAction::kReturnSegment, Phase::kTraining, 2 * kMiB, 12 * kMiB, "", "block 1", 0},
+      {MemoryAction::kOutOfMemory, Phase::kTraining, 0, kUnit, "more", "block 1", 0}};
   EXPECT_EQ(seen, expected);
 }
 

@@ -75,12 +75,33 @@ TEST(MemoryTrace, NamesTheFileThatCannotBeWritten) {
   const Buffer after(memory, 1, {});  // no observer was left behind
 }
 
+TEST(MemoryTrace, NamesTheFourFormatsWhereItGetsAnother) {
+  EXPECT_EQ(trace_format_of("a/b.csv"), TraceFormat::kCsv);
+  EXPECT_EQ(trace_format_of("b.json"), TraceFormat::kJson);
+  EXPECT_EQ(trace_format_of("b.csv.pickle"), TraceFormat::kPickle);
+  EXPECT_EQ(trace_format_of("b.html"), TraceFormat::kHtml);
+  for (const char* path : {"", "b", "b.txt", "b.CSV", "csv", "b.csv/c"}) {
+    try {
+      static_cast<void>(trace_format_of(path));
+      FAIL() << path;
+    } catch (const ConfigError& error) {
+      EXPECT_EQ(error.what(), concat("memory.trace: expected a file that ends in .csv, .json, "
+                                     ".pickle or .html, found \"",
+                                     path, '"'));
+    }
+  }
+}
+
 TEST(MemoryTrace, AFullDiskDoesNotEndTheRun) {
-  DryRunUpstream upstream;
-  CachingAllocator memory(upstream, CachingAllocator::kNoBudget);
-  const MemoryTrace trace(memory, "/dev/full");
-  for (int i = 0; i < 1000; ++i) memory.deallocate(memory.allocate(1, {.tensor = "qkv"}));
-  EXPECT_EQ(memory.live_block_count(), 0u);
+  const test::TempDir dir;
+  for (const char* name : {"full.csv", "full.json", "full.pickle", "full.html"}) {
+    std::filesystem::create_symlink("/dev/full", dir / name);
+    DryRunUpstream upstream;
+    CachingAllocator memory(upstream, CachingAllocator::kNoBudget);
+    const MemoryTrace trace(memory, dir / name);
+    for (int i = 0; i < 1000; ++i) memory.deallocate(memory.allocate(1, {.tensor = "qkv"}));
+    EXPECT_EQ(memory.live_block_count(), 0u);
+  }
 }
 
 }  // namespace

@@ -61,6 +61,7 @@ void expect_equal(const MemoryStats& predicted, const MemoryStats& measured) {
   EXPECT_EQ(predicted.peak_allocated_bytes, measured.peak_allocated_bytes);
   EXPECT_EQ(predicted.peak_reserved_bytes, measured.peak_reserved_bytes);
   EXPECT_EQ(predicted.by_tag_at_peak, measured.by_tag_at_peak);
+  EXPECT_EQ(predicted.largest_at_peak, measured.largest_at_peak);
   EXPECT_EQ(predicted.peak_scope, measured.peak_scope);
 }
 

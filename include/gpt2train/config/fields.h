@@ -98,7 +98,7 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(memory, grow, "raise a micro-batch that was lowered when memory becomes free");
   GPT2_FIELD(memory, segments, "expandable: segments grow, and less is lost between tensors");
   GPT2_FIELD(memory, device, "card whose memory to simulate, such as rtx3060; empty: none");
-  GPT2_FIELD(memory, trace, "CSV file for each allocation and free; empty: none");
+  GPT2_FIELD(memory, trace, "file of memory over time: .csv, .json, .pickle, .html; empty: none");
   GPT2_FIELD(memory, recompute, "what to compute again to save memory; auto: the least that fits");
   GPT2_FIELD(memory, recompute_layers,
              "of block, how many of the first; 0: all, or what auto finds", Range{0, 1024});

@@ -49,6 +49,16 @@ struct BlockLabel {
 // Bytes by category at one instant.
 using TagBytes = std::array<std::size_t, kTagCount>;
 
+// The live blocks of one name, together.
+struct TensorBytes {
+  std::string tensor = {};
+  Tag tag = Tag::kWorkspace;
+  std::uint64_t count = 0;
+  std::size_t bytes = 0;
+
+  bool operator==(const TensorBytes&) const = default;
+};
+
 struct MemoryStats {
   std::size_t allocated_bytes = 0;  // live blocks, rounded
   std::size_t peak_allocated_bytes = 0;
@@ -57,23 +67,44 @@ struct MemoryStats {
   TagBytes by_tag = {};
   TagBytes by_tag_at_peak = {};  // at the instant of peak_allocated_bytes; sums to it
   Phase peak_phase = Phase::kSetup;
-  std::string peak_scope = {};                              // the scope whose request made the peak
+  std::string peak_scope = {};  // the scope whose request made the peak
+  // What was alive at the peak, largest first. Filled in by the first free after it: no request can
+  // come between that leaves the peak where it was, so a peak is listed once and not as it climbs.
+  std::vector<TensorBytes> largest_at_peak = {};
   std::array<std::size_t, kPhaseCount> peak_by_phase = {};  // peak_allocated_bytes of each phase
   std::uint64_t cache_releases = 0;  // times the cache was given back to make room
 
   bool operator==(const MemoryStats&) const = default;
 };
 
+// What happened since the allocator was made. Of a run only: a dry run leaves out what repeats.
+struct MemoryCounts {
+  std::uint64_t allocations = 0;  // that succeeded
+  std::uint64_t frees = 0;
+  std::size_t allocated_bytes = 0;      // of all allocations together
+  std::uint64_t segments_taken = 0;     // from the upstream, or times that one grew
+  std::uint64_t segments_returned = 0;  // to it, or times that one shrank
+};
+
+enum class MemoryAction : std::uint8_t {
+  kAllocate,
+  kFree,
+  kTakeSegment,    // from the upstream; an expandable segment: what it grew by
+  kReturnSegment,  // to the upstream; an expandable segment: what it shrank by
+  kOutOfMemory,    // a request was refused; the exception follows
+};
+
 struct MemoryEvent {
-  bool is_free = false;
-  const void* address = nullptr;
+  MemoryAction action = MemoryAction::kAllocate;
+  const void* address = nullptr;  // nullptr of what was refused
   // Bytes from the first byte of the first segment ever taken, as if all of them lay end to end:
   // equal in two runs that make the same requests, where addresses differ.
   std::uint64_t position = 0;
   std::size_t bytes = 0;  // rounded
   Tag tag = Tag::kWorkspace;
-  std::string_view tensor = {};
+  std::string_view tensor = {};  // empty of a segment
   std::string_view scope = {};
+  Phase phase = Phase::kSetup;
   std::size_t allocated_bytes = 0;  // after the event
   std::size_t reserved_bytes = 0;
 };
@@ -105,6 +136,8 @@ class CachingAllocator {
   std::size_t release_cached() noexcept;
 
   const MemoryStats& stats() const { return stats_; }
+  const MemoryCounts& counts() const { return counts_; }
+  Segments segments() const { return segments_; }
   std::size_t budget_bytes() const { return budget_bytes_; }
   void set_budget(std::size_t budget_bytes) { budget_bytes_ = budget_bytes; }
   std::size_t live_block_count() const;
@@ -123,7 +156,7 @@ class CachingAllocator {
   void fail_request_after(std::uint64_t countdown) { fail_countdown_ = countdown + 1; }
   std::uint64_t request_count() const { return request_count_; }
 
-  // Called after every allocation and free, and must not throw; an empty function detaches.
+  // Called after every MemoryAction, and must not throw; an empty function detaches.
   void set_observer(std::function<void(const MemoryEvent&)> observer);
   bool observed() const { return observer_ != nullptr; }
 
@@ -141,16 +174,23 @@ class CachingAllocator {
   Block* grow(std::size_t bytes, bool small);
   std::size_t trim(Segment& segment);
   bool within_budget(std::size_t more_bytes) const;
-  void reserve_more(std::size_t bytes);
+  void reserve_more(const void* address, std::uint64_t position, std::size_t bytes);
+  void reserve_less(const void* address, std::uint64_t position, std::size_t bytes);
   void split(Block* block, std::size_t bytes);
-  void book(std::size_t bytes, Tag tag);
-  void notify(const Block& block, bool is_free) const;
+  void book(const Block& block);
+  void unbook(const Block& block);
+  void book_peak();
+  void list_peak();
+  void notify(MemoryEvent event) const;
+  void notify(MemoryAction action, const Block& block) const;
   OutOfMemoryError out_of_memory(std::size_t bytes, const BlockLabel& label) const;
 
   Upstream& upstream_;
   std::size_t budget_bytes_;
   const Segments segments_;
   MemoryStats stats_;
+  MemoryCounts counts_;
+  bool peak_is_new_ = true;  // and largest_at_peak is of an earlier one
   std::uint64_t segment_generation_ = 0;
   std::uint64_t request_count_ = 0;
   std::uint64_t fail_countdown_ = 0;  // 0: off

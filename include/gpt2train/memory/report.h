@@ -8,8 +8,14 @@
 namespace gpt2train {
 
 // Categories with their bytes at the instant of the peak and now, what is reserved and the share of
-// it lost to fragmentation, then peaks by phase. Several lines, without a final newline.
+// it lost to fragmentation, peaks by phase, and the largest tensors at the peak. Several lines,
+// without a final newline.
 std::string memory_table(const MemoryStats& stats);
+
+// And what only a run can tell: how often memory was taken and freed, and what is free in one
+// piece.
+std::string memory_summary(const MemoryStats& stats, const MemoryCounts& counts,
+                           std::size_t largest_free_block_bytes);
 
 // Most memory that this process ever had resident, in bytes, as the kernel counts it: the ledger's
 // reserved peak, the program with its libraries, and what those take for themselves.

@@ -65,7 +65,7 @@ struct MemoryConfig {
   bool grow = true;                 // raise a lowered micro-batch when memory becomes free
   Segments segments = Segments::kFixed;
   std::string device = {};                  // a card to simulate the memory of, such as rtx3060
-  std::string trace = {};                   // a CSV file for every allocation and free
+  std::string trace = {};                   // a file for every allocation and free; memory/trace.h
   std::optional<Recompute> recompute = {};  // empty: auto, the least that fits
   std::int64_t recompute_layers = 0;        // of recompute: block; 0: all, or with auto any
   Logits logits = Logits::kChunked;

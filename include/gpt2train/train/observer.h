@@ -43,6 +43,8 @@ struct EvalEvent {
 struct OutOfMemoryEvent {
   OutOfMemoryError::Facts facts;
   Plan from, to;
+  MemoryStats stats = {};  // of the plan that failed
+  MemoryCounts counts = {};
 };
 
 struct GrowEvent {
@@ -60,8 +62,10 @@ struct CheckpointEvent {
 struct EndEvent {
   std::int64_t step = 0;
   Plan plan = {};
-  Prediction prediction = {};      // of the plan in force
-  MemoryStats stats = {};          // measured since that plan began
+  Prediction prediction = {};  // of the plan in force
+  MemoryStats stats = {};      // measured since that plan began
+  MemoryCounts counts = {};    // since the start
+  std::size_t largest_free_block_bytes = 0;
   std::size_t resident_bytes = 0;  // peak of the whole process, whatever was lowered on the way
   double seconds = 0.0;
   bool interrupted = false;

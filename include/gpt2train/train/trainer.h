@@ -69,6 +69,7 @@ class Trainer {
   void try_save();
   void adopt_smaller_plan(const OutOfMemoryError& error);
   void adopt(const Plan& plan, Prediction prediction);
+  void tell_memory(const OutOfMemoryError& error) const;
   float loss_scale() const { return position_.loss_scale ? position_.loss_scale->factor : 1.0f; }
   bool interrupted() const { return setup_.interrupted && setup_.interrupted(); }
   StopCheck progress(const char* what) const;
