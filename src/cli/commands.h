@@ -12,6 +12,7 @@ using Command = std::function<void()>;
 Command add_train(CLI::App& app);
 Command add_plan(CLI::App& app);
 Command add_profile(CLI::App& app);
+Command add_reproduce(CLI::App& app);
 Command add_sample(CLI::App& app);
 // Returns nothing and throws InternalError when a deviation is above its limit.
 Command add_verify(CLI::App& app);

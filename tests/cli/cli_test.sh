@@ -90,6 +90,20 @@ done
 "$program" plan --config tiny.yaml --as nanogpt --memory.limit=4GiB --json >out.txt || fail "plan --as nanogpt"
 grep -q '^  "failing_tensor": null' out.txt || fail "a batch that fits has a failing tensor"
 expect 2 'command line' -- "$program" plan --as llm.c
+
+# ---- reproduce ---------------------------------------------------------------------------------
+source_root=$(cd "$(dirname "$0")/../.." && pwd)
+"$program" reproduce --write=documents || fail "reproduce --write"
+diff -r documents "$source_root/configs/documents" ||
+  fail "configs/documents is not what gpt2train reproduce --write=configs/documents writes"
+{ sed '/^|/d' "$source_root/docs/reproduce.md"; "$program" reproduce --markdown; } >page.txt || fail "reproduce --markdown"
+diff page.txt "$source_root/docs/reproduce.md" ||
+  fail "the table of docs/reproduce.md is not what gpt2train reproduce --markdown prints"
+"$program" reproduce --json >out.txt || fail "reproduce --json"
+grep -A12 '"id": "B",' out.txt | tr -d ' \n' | grep -q \
+  '"fits":false,"failing_tensor":"logits","failing_shape":"(65536,50304)","failing_phase":"evaluation","requested_bytes":6593445888' ||
+  fail "scenario B does not fail at its logits: $(grep -A12 '"id": "B",' out.txt)"
+
 "$program" profile --config tiny.yaml --steps=1 | grep -q '^matmul .*%$' || fail "profile"
 "$program" profile --config tiny.yaml --steps=1 --json | grep -q '"calls_per_step"' || fail "profile --json"
 "$program" plan --config tiny.yaml --json | grep -q '"predicted_peak_bytes"' || fail "plan --json"
