@@ -126,9 +126,9 @@ TEST(DumpConfig, WritesSectionsInTheOrderOfTheList) {
       yaml.starts_with("out_dir: \"out\"\ninit_from: \"scratch\"\nseed: 1337\ndevice: auto\n"
                        "dtype: bfloat16\ntf32: false\ntune_matmul: true\n"
                        "cuda_graphs: true\nattention: native\nmodel:\n  n_layer: 12\n"));
-  EXPECT_TRUE(
-      yaml.ends_with("  trace: \"\"\n  recompute: auto\n  recompute_layers: 0\n"
-                     "  logits: chunked\n  logits_rows: 1024\n  moments: float32\n  master_weights: true\n"));
+  EXPECT_TRUE(yaml.ends_with(
+      "  trace: \"\"\n  recompute: auto\n  recompute_layers: 0\n"
+      "  logits: chunked\n  logits_rows: 1024\n  moments: float32\n  master_weights: true\n"));
   std::size_t at = 0;
   for (const FieldInfo& field : list_fields()) {
     at = yaml.find(field.name + ": ", at);
