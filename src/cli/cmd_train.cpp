@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <csignal>
 #include <filesystem>
 #include <fstream>
 
@@ -14,24 +13,10 @@
 #include "src/cli/machine.h"
 #include "src/cli/progress.h"
 #include "src/cli/run_setup.h"
+#include "src/cli/signals.h"
 
 namespace gpt2train {
 namespace {
-
-volatile std::sig_atomic_t signal_seen = 0;
-
-void note_signal(int) {
-  signal_seen = 1;
-}
-
-// The first signal asks the run to save and stop; the second ends it the default way.
-void catch_signals() {
-  struct sigaction action = {};
-  action.sa_handler = note_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
 
 // Refuses a fresh start where checkpoints of another run would be mixed with this one's.
 void prepare_out_dir(const RunConfig& config) {
@@ -78,7 +63,7 @@ void run(const ConfigOptions& options) {
     const std::size_t free = resolve_budget({}, info);
     return std::min(free, resolve_budget(config.memory, info));
   };
-  trainer_setup.interrupted = [] { return signal_seen != 0; };
+  trainer_setup.interrupted = signal_seen;
   trainer_setup.peak_flops_per_second = peak_flops;
   Trainer trainer(trainer_setup);
   trainer.run();

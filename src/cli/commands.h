@@ -11,6 +11,7 @@ using Command = std::function<void()>;
 
 Command add_train(CLI::App& app);
 Command add_plan(CLI::App& app);
+Command add_bench(CLI::App& app);
 Command add_profile(CLI::App& app);
 Command add_reproduce(CLI::App& app);
 Command add_sample(CLI::App& app);

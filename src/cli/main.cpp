@@ -12,6 +12,7 @@
 #include "gpt2train/config/load.h"
 #include "gpt2train/core/error.h"
 #include "src/cli/commands.h"
+#include "src/cli/version.h"
 
 namespace gpt2train {
 namespace {
@@ -61,7 +62,7 @@ int run(int argc, char** argv) {
       "Trains GPT-2 inside a memory budget. Without a command: gpt2train --config FILE "
       "[--key=value ...] trains.",
       "gpt2train");
-  app.set_version_flag("--version", GPT2TRAIN_VERSION);
+  app.set_version_flag("--version", version());
   app.allow_extras();
   app.require_subcommand(0, 1);
   const Command train = add_train(app);
@@ -75,6 +76,7 @@ int run(int argc, char** argv) {
   command("train", "train, as without a command", add_train);
   command("plan", "what a run will need, without running it", add_plan);
   command("profile", "where the time of a training step goes, kernel by kernel", add_profile);
+  command("bench", "tokens/s against memory, plan by plan", add_bench);
   command("reproduce", "what became of published runs that ran out of memory", add_reproduce);
   command("sample", "write text with a trained model", add_sample);
   command("verify", "check this build on this machine against reference results", add_verify);

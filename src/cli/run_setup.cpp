@@ -7,10 +7,7 @@ namespace gpt2train {
 namespace {
 
 const RunConfig& checked(const RunConfig& config, const Backend& backend) {
-  if (!backend.computes(config.dtype)) {
-    throw ConfigError("dtype",
-                      "float16 needs a CUDA device; the CPU trains in float32 or bfloat16");
-  }
+  check_dtype(config, backend);
   return config;
 }
 
@@ -19,6 +16,13 @@ Loader loader(const TokenSource& source, const char* name, const RunConfig& conf
 }
 
 }  // namespace
+
+void check_dtype(const RunConfig& config, const Backend& backend) {
+  if (!backend.computes(config.dtype)) {
+    throw ConfigError("dtype",
+                      "float16 needs a CUDA device; the CPU trains in float32 or bfloat16");
+  }
+}
 
 RunSetup::RunSetup(const ConfigOptions& options)
     : config(load_config(options.file, options.overrides)),

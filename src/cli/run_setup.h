@@ -11,6 +11,9 @@
 
 namespace gpt2train {
 
+// Throws ConfigError where the backend does not compute in the config's dtype.
+void check_dtype(const RunConfig& config, const Backend& backend);
+
 class RunSetup {
  public:
   // Throws ConfigError, DataError and DeviceError.

@@ -51,29 +51,6 @@ void run_micro_batch(const Exec& exec, const RunConfig& config, const Plan& plan
       {.cell = state.loss_cell(), .losses = losses, .scale = scale, .accumulate = accumulate});
 }
 
-void update_weights(const Exec& exec, const RunConfig& run, const ModelState& state,
-                    const StepPosition& position) {
-  const OptimizerConfig& config = run.optimizer;
-  ops::grad_norm(exec, {.state = state.grad_state(),
-                        .gradients = state.flat_gradients(),
-                        .max_norm = static_cast<float>(config.grad_clip),
-                        .loss_scale = position.loss_scale});
-  ops::adamw(exec, {.weights = state.flat_weights(),
-                    .masters = state.flat_masters(),
-                    .gradients = state.flat_gradients(),
-                    .m = state.flat_m(),
-                    .v = state.flat_v(),
-                    .state = state.grad_state(),
-                    .ranges = state.layout().decay_ranges(),
-                    .learning_rate = static_cast<float>(learning_rate(config, position.iteration)),
-                    .beta1 = static_cast<float>(config.beta1),
-                    .beta2 = static_cast<float>(config.beta2),
-                    .epsilon = static_cast<float>(config.adam_eps),
-                    .weight_decay = static_cast<float>(config.weight_decay),
-                    .update = position.updates + 1,
-                    .seed = run.seed});
-}
-
 }  // namespace
 
 Precision precision_of(const RunConfig& config) {
@@ -129,6 +106,29 @@ std::optional<StepResult> train_step(const Exec& exec, const RunConfig& config, 
   return StepResult{.loss = grad_state[kGradStateLoss],
                     .norm = grad_state[kGradStateNorm],
                     .finite = grad_state[kGradStateFinite] != 0.0f};
+}
+
+void update_weights(const Exec& exec, const RunConfig& run, const ModelState& state,
+                    const StepPosition& position) {
+  const OptimizerConfig& config = run.optimizer;
+  ops::grad_norm(exec, {.state = state.grad_state(),
+                        .gradients = state.flat_gradients(),
+                        .max_norm = static_cast<float>(config.grad_clip),
+                        .loss_scale = position.loss_scale});
+  ops::adamw(exec, {.weights = state.flat_weights(),
+                    .masters = state.flat_masters(),
+                    .gradients = state.flat_gradients(),
+                    .m = state.flat_m(),
+                    .v = state.flat_v(),
+                    .state = state.grad_state(),
+                    .ranges = state.layout().decay_ranges(),
+                    .learning_rate = static_cast<float>(learning_rate(config, position.iteration)),
+                    .beta1 = static_cast<float>(config.beta1),
+                    .beta2 = static_cast<float>(config.beta2),
+                    .epsilon = static_cast<float>(config.adam_eps),
+                    .weight_decay = static_cast<float>(config.weight_decay),
+                    .update = position.updates + 1,
+                    .seed = run.seed});
 }
 
 }  // namespace gpt2train

@@ -44,6 +44,10 @@ std::optional<StepResult> train_step(const Exec& exec, const RunConfig& config, 
                                      ModelState& state, StepSource* source,
                                      const StepPosition& position, const StopCheck& stop);
 
+// The end of a step: the norm of the gradients that are there, and AdamW.
+void update_weights(const Exec& exec, const RunConfig& run, const ModelState& state,
+                    const StepPosition& position);
+
 Precision precision_of(const RunConfig& config);
 HeadMode head_mode_of(const RunConfig& config);
 
