@@ -134,8 +134,11 @@ ScatterPlot bench_plot(const std::vector<BenchPoint>& points, const std::string&
                    .y_label = "tokens/s: median and quartiles",
                    .front_label = "fastest for its memory"};
   for (const auto& [dtype, recompute] : series) {
-    const std::string name = fmt::format("recompute {}", name_of(recompute));
-    plot.series.push_back(dtypes.size() == 1 ? name : fmt::format("{}, {}", name_of(dtype), name));
+    plot.series.push_back(
+        {.name = fmt::format("{} {}", dtypes.size() == 1 ? "recompute" : name_of(dtype),
+                             name_of(recompute)),
+         .colour = static_cast<std::size_t>(recompute),
+         .shape = static_cast<std::size_t>(dtype)});
   }
   const std::vector<bool> front = on_front(points);
   for (std::size_t i = 0; i < points.size(); ++i) {

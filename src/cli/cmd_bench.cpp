@@ -143,8 +143,10 @@ class Sweep {
         .budget_bytes = setup_.budget_bytes,
         .predicted_peak_bytes = prediction.stats.peak_allocated_bytes,
         .predicted_reserved_bytes = prediction.stats.peak_reserved_bytes};
-    if (prediction.failure) {
-      point.failure = concat(prediction.failure->tensor, ' ', prediction.failure->shape);
+    if (!prediction.fits()) {
+      point.failure = prediction.failure
+                          ? concat(prediction.failure->tensor, ' ', prediction.failure->shape)
+                          : "the cache would be given back in every step";
     } else if (auto known = options_.fresh ? std::nullopt : file_.find(point.settings)) {
       point = *known;
       ++taken_over_;

@@ -14,7 +14,7 @@ namespace gpt2train {
 namespace {
 
 constexpr double kWidth = 880, kHeight = 500;
-constexpr double kLeft = 84, kRight = 690, kTop = 64, kBottom = 440;  // of the frame
+constexpr double kLeft = 84, kRight = 656, kTop = 64, kBottom = 440;  // of the frame
 constexpr double kMarker = 5;                                         // half its size
 constexpr double kCharWidth = 6.8, kTextHeight = 11;                  // of 12 px digits and letters
 constexpr int kTicks = 6;                                             // about as many an axis
@@ -48,10 +48,10 @@ std::string escaped(const std::string& text) {
 
 // ---- axes ---------------------------------------------------------------------------------------
 
-// Numbers to places between two ends, with round ticks at and within them.
+// Numbers to places between two ends.
 struct Axis {
-  double first = 0.0, last = 1.0, step = 1.0;
-  double begin = 0.0, end = 1.0;  // places of first and last
+  double first = 0.0, last = 1.0;
+  double begin = 0.0, end = 1.0;  // their places
 
   double place(double value) const {
     return begin + (value - first) / (last - first) * (end - begin);
@@ -73,18 +73,30 @@ Axis make_axis(double low, double high, double begin, double end) {
     low -= room;
     high += room;
   }
-  const double margin = 0.04 * (high - low);  // no marker on the frame
-  const double step = round_step((high - low) / kTicks);
-  return {.first = std::max(std::floor((low - margin) / step) * step, low >= 0.0 ? 0.0 : low),
-          .last = std::ceil((high + margin) / step) * step,
-          .step = step,
-          .begin = begin,
-          .end = end};
+  const double margin = 0.05 * (high - low);  // no marker on the frame
+  const bool from_zero = low >= 0.0 && low - margin < 0.3 * high;
+  return {
+      .first = from_zero ? 0.0 : low - margin, .last = high + margin, .begin = begin, .end = end};
 }
 
 std::string tick_text(double value, double step) {
   if (step >= 1.0) return with_commas(static_cast<std::int64_t>(std::llround(value)));
   return fmt::format("{:.{}f}", value, static_cast<int>(std::ceil(-std::log10(step) - 1e-9)));
+}
+
+// Multiples of a round step, as numbers and as text.
+struct Tick {
+  double value;
+  std::string text;
+};
+
+std::vector<Tick> ticks_of(const Axis& axis) {
+  const double step = round_step((axis.last - axis.first) / kTicks);
+  std::vector<Tick> ticks;
+  for (double n = std::ceil(axis.first / step); n * step <= axis.last; ++n) {
+    ticks.push_back({.value = n * step, .text = tick_text(n * step, step)});
+  }
+  return ticks;
 }
 
 // ---- labels -------------------------------------------------------------------------------------
@@ -138,14 +150,19 @@ std::string line(double x1, double y1, double x2, double y2, const char* colour)
       y2, colour);
 }
 
+const char* colour_of(const PlotSeries& series) {
+  return kColours[series.colour % kColours.size()];
+}
+
 // A circle, square, triangle or diamond; the title is shown when the pointer rests on it.
-std::string marker(double x, double y, std::size_t series, bool filled, const std::string& title) {
-  const char* colour = kColours[series % kColours.size()];
+std::string marker(double x, double y, const PlotSeries& series, bool filled,
+                   const std::string& title) {
+  const char* colour = colour_of(series);
   const std::string style = fmt::format("fill=\"{}\" stroke=\"{}\" stroke-width=\"1.5\"",
                                         filled ? colour : "#ffffff", colour);
   const std::string inner = title.empty() ? "" : fmt::format("<title>{}</title>", escaped(title));
   constexpr double r = kMarker;
-  switch (series % 4) {
+  switch (series.shape % 4) {
     case 0:
       return fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" {}>{}</circle>\n", x, y, r,
                          style, inner);
@@ -164,17 +181,15 @@ std::string marker(double x, double y, std::size_t series, bool filled, const st
 
 std::string frame(const ScatterPlot& plot, const Axis& across, const Axis& up) {
   std::string out;
-  constexpr double kHair = 1e-9;  // of a step: sums of steps are not exact
-  for (double x = std::ceil(across.first / across.step - kHair) * across.step;
-       x <= across.last + kHair * across.step; x += across.step) {
-    out += line(across.place(x), kTop, across.place(x), kBottom, "#e4e4e4");
-    out +=
-        text(across.place(x), kBottom + 18, " text-anchor=\"middle\"", tick_text(x, across.step));
+  for (const Tick& tick : ticks_of(across)) {
+    const double x = across.place(tick.value);
+    out += line(x, kTop, x, kBottom, "#e4e4e4");
+    out += text(x, kBottom + 18, " text-anchor=\"middle\"", tick.text);
   }
-  for (double y = std::ceil(up.first / up.step - kHair) * up.step; y <= up.last + kHair * up.step;
-       y += up.step) {
-    out += line(kLeft, up.place(y), kRight, up.place(y), "#e4e4e4");
-    out += text(kLeft - 8, up.place(y) + 4, " text-anchor=\"end\"", tick_text(y, up.step));
+  for (const Tick& tick : ticks_of(up)) {
+    const double y = up.place(tick.value);
+    out += line(kLeft, y, kRight, y, "#e4e4e4");
+    out += text(kLeft - 8, y + 4, " text-anchor=\"end\"", tick.text);
   }
   out += fmt::format(
       "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#777777\"/>\n",
@@ -192,9 +207,10 @@ std::string legend(const ScatterPlot& plot) {
   std::string out;
   const double x = kRight + 26;
   double y = kTop + 10;
-  for (std::size_t series = 0; series < plot.series.size(); ++series, y += 22) {
+  for (const PlotSeries& series : plot.series) {
     out += marker(x, y, series, true, "");
-    out += text(x + 14, y + 4, "", plot.series[series]);
+    out += text(x + 14, y + 4, "", series.name);
+    y += 22;
   }
   y += 6;
   out += fmt::format(
@@ -205,8 +221,10 @@ std::string legend(const ScatterPlot& plot) {
   return out;
 }
 
-// What is attainable with so much of x: level up to the next point of the front, then up.
-std::string staircase(const ScatterPlot& plot, const Axis& across, const Axis& up) {
+// What is attainable with so much of x: level up to the next point of the front, then up. `taken`
+// gets its treads and risers.
+std::string staircase(const ScatterPlot& plot, const Axis& across, const Axis& up,
+                      std::vector<Box>& taken) {
   std::vector<const PlotPoint*> front;
   for (const PlotPoint& point : plot.points) {
     if (point.on_front) front.push_back(&point);
@@ -214,12 +232,17 @@ std::string staircase(const ScatterPlot& plot, const Axis& across, const Axis& u
   if (front.empty()) return "";
   std::sort(front.begin(), front.end(),
             [](const PlotPoint* a, const PlotPoint* b) { return a->x < b->x; });
-  std::string path;
+  double x = across.place(front.front()->x), y = up.place(front.front()->y);
+  std::string path = fmt::format("M{:.1f} {:.1f}", x, y);
   for (const PlotPoint* point : front) {
-    path += path.empty()
-                ? fmt::format("M{:.1f} {:.1f}", across.place(point->x), up.place(point->y))
-                : fmt::format("H{:.1f}V{:.1f}", across.place(point->x), up.place(point->y));
+    const double next_x = across.place(point->x), next_y = up.place(point->y);
+    path += fmt::format("H{:.1f}V{:.1f}", next_x, next_y);
+    taken.push_back({x, y - 1, next_x, y + 1});
+    taken.push_back({next_x - 1, next_y, next_x + 1, y});
+    x = next_x;
+    y = next_y;
   }
+  taken.push_back({x, y - 1, kRight, y + 1});
   return fmt::format("<path d=\"{}H{}\" fill=\"none\" stroke=\"#999999\" stroke-width=\"2\"/>\n",
                      path, kRight);
 }
@@ -244,16 +267,16 @@ std::string to_svg(const ScatterPlot& plot) {
       "height=\"{1}\" font-family=\"sans-serif\" font-size=\"12\" fill=\"#222222\">\n"
       "<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n",
       kWidth, kHeight);
-  out += frame(plot, across, up) + legend(plot) + staircase(plot, across, up);
-
   std::vector<Box> taken;
+  out += frame(plot, across, up) + legend(plot) + staircase(plot, across, up, taken);
+
   std::vector<const PlotPoint*> order;  // the front has its labels first
   for (const PlotPoint& point : plot.points) {
     const double x = across.place(point.x), y = up.place(point.y);
     taken.push_back({x - kMarker - 1, y - kMarker - 1, x + kMarker + 1, y + kMarker + 1});
     taken.push_back({x - 1, up.place(point.y_high), x + 1, up.place(point.y_low)});
     out += line(x, up.place(point.y_low), x, up.place(point.y_high),
-                kColours[point.series % kColours.size()]);
+                colour_of(plot.series[point.series]));
     order.push_back(&point);
   }
   std::stable_sort(order.begin(), order.end(), [](const PlotPoint* a, const PlotPoint* b) {
@@ -271,12 +294,15 @@ std::string to_svg(const ScatterPlot& plot) {
       labels += line(x, y, std::clamp(x, box.left, box.right), std::clamp(y, box.top, box.bottom),
                      "#aaaaaa");
     }
-    labels += text(middle, box.bottom - 1.5, " text-anchor=\"middle\"", point->label);
+    labels += text(middle, box.bottom - 1.5,
+                   " class=\"label\" text-anchor=\"middle\" stroke=\"#ffffff\" stroke-width=\"3\" "
+                   "paint-order=\"stroke\"",
+                   point->label);
   }
   out += labels;  // lines below markers
   for (const PlotPoint& point : plot.points) {
-    out +=
-        marker(across.place(point.x), up.place(point.y), point.series, point.on_front, point.title);
+    out += marker(across.place(point.x), up.place(point.y), plot.series[point.series],
+                  point.on_front, point.title);
   }
   return out + "</svg>\n";
 }

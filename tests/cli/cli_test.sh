@@ -177,6 +177,48 @@ tail -n 1 trace.html | grep -q '^</html>$' || fail "trace.html of a run without 
 grep -q 'largest free block' out.txt || fail "no table of memory where it ran out"
 expect 2 'memory.trace: .*\.csv, \.json, \.pickle or \.html' -- run --out_dir=new4 --memory.trace=trace.txt
 [ ! -e new4 ] || fail "a refused trace left files behind"
+# ---- a sweep -----------------------------------------------------------------------------------
+bench() { "$program" bench --config tiny.yaml --out_dir=bench --steps=2 --warmup=1 "$@"; }
+sweep=(--micro_batch=1,4 --recompute=none,block)
+bench "${sweep[@]}" --csv=bench.csv --svg=bench.svg >bench.txt 2>&1 || fail "bench: $(tail -n 1 bench.txt)"
+[ "$(grep -c '  =$' bench.txt)" = 4 ] || fail "bench: not four points as predicted: $(cat bench.txt)"
+grep -q '^\* float32' bench.txt || fail "bench: nothing is on the front"
+[ "$(wc -l <bench/bench.jsonl)" = 4 ] && [ "$(wc -l <bench.csv)" = 5 ] || fail "bench: not four points in its files"
+[ "$(grep -c '<title>micro-batch' bench.svg)" = 4 ] || fail "bench: not four points in the plot"
+"$program" plan --config tiny.yaml --json >plan.json
+for bytes in $(sed 's/.*"predicted_peak_bytes":\([0-9]*\).*/\1/' bench/bench.jsonl); do
+  grep -q "\"predicted_peak_bytes\": $bytes," plan.json || fail "bench predicts $bytes, plan does not"
+done
+before=$(md5sum <bench/bench.jsonl)
+bench "${sweep[@]}" >bench.txt 2>&1 || fail "bench again: $(tail -n 1 bench.txt)"
+grep -q '^4 of these points were measured before' bench.txt || fail "bench measured again what it had"
+[ "$before" = "$(md5sum <bench/bench.jsonl)" ] || fail "bench wrote what it had"
+bench --micro_batch=1 --recompute=none --fresh --json >bench.txt 2>&1 || fail "bench --fresh"
+grep -q '"as_predicted": true' bench.txt || fail "bench --json: $(head -n 3 bench.txt)"
+[ "$(wc -l <bench/bench.jsonl)" = 5 ] || fail "bench --fresh measured nothing"
+bench --micro_batch=1 --recompute=none --fresh --seconds=0.001 >bench.txt 2>&1 || fail "bench --seconds"
+grep -q '^stopped after 0 of 1 points' bench.txt || fail "bench --seconds did not stop"
+bench --synthetic --limit=1MiB --train=nothing.bin >bench.txt 2>&1 || fail "bench --synthetic: $(tail -n 1 bench.txt)"
+[ "$(grep -c 'does not fit: ' bench.txt)" = 12 ] || fail "bench: what does not fit 1 MiB is not listed"
+expect 2 'micro_batch: 3 does not divide the 8 sequences' -- bench --micro_batch=3
+expect 2 'recompute: expected one of' -- bench --recompute=all
+expect 3 'missing/a.svg' -- bench --svg=missing/a.svg
+# A device that refuses what the budget allows: logits of 4 GiB in an address space of 3.
+if ! grep -q __asan_init "$program"; then
+  (ulimit -v 3145728 && OMP_NUM_THREADS=2 bench --synthetic --limit=64GiB --vocab_size=65536 --logits=full \
+    --block_size=128 --batch_size=128 --micro_batch=128,1 --recompute=none >bench.txt 2>&1) ||
+    fail "bench out of memory: $(tail -n 1 bench.txt)"
+  grep -q ' 128  none .*ran out of memory: logits' bench.txt || fail "bench: nothing ran out: $(cat bench.txt)"
+  grep -q ' 1  none .*  =$' bench.txt || fail "bench did not go on where it ran out"
+fi
+(exec "$program" bench --config tiny.yaml --out_dir=cutbench --steps=100 >cutbench.txt 2>&1) &
+pid=$!
+until [ -s cutbench/bench.jsonl ]; do sleep 0.01; done
+kill -INT $pid
+wait $pid || fail "bench after SIGINT: exit $?"
+kept=$(wc -l <cutbench/bench.jsonl)
+grep -q "^stopped after $kept of 12 points" cutbench.txt || fail "bench after SIGINT: $(tail -n 1 cutbench.txt)"
+[ "$(grep -c '  =$' cutbench.txt)" = "$kept" ] || fail "bench after SIGINT shows other points than it kept"
 
 # ---- signals -----------------------------------------------------------------------------------
 run --out_dir=whole --max_iters=200 --eval_interval=100 >/dev/null 2>&1 || fail "uninterrupted run"
