@@ -93,10 +93,16 @@ TEST(ScatterPlot, PlacesGrowWithValues) {
 }
 
 TEST(ScatterPlot, LabelsDoNotOverlap) {
-  const std::string svg = to_svg(crowded(40));
+  ScatterPlot plot = crowded(0);
+  for (int i = 0; i < 40; ++i) {  // in a corner: the last one is far away
+    const double x = i < 39 ? 1.0 + 0.01 * i : 10.0, y = i < 39 ? 100.0 + i % 5 : 300.0;
+    plot.points.push_back(
+        {.x = x, .y = y, .y_low = y, .y_high = y, .label = std::to_string(i + 1)});
+  }
+  const std::string svg = to_svg(plot);
   const std::regex pattern(R"re(<text x="([0-9.]+)" y="([0-9.]+)" class="label"[^>]*>(\d+)<)re");
   const auto labels = matches(svg, pattern);
-  EXPECT_GT(labels.size(), 30u) << "most have room";
+  EXPECT_GT(labels.size(), 6u) << "some have room";
   for (std::size_t i = 0; i < labels.size(); ++i) {
     for (std::size_t j = 0; j < i; ++j) {
       const double across = std::abs(std::stod(labels[i][1]) - std::stod(labels[j][1]));
