@@ -1,6 +1,6 @@
 #include "src/cli/version.h"
 
-#include "gpt2train_version.h"
+#include "src/cli/version_text.h"
 
 namespace gpt2train {
 

@@ -1,5 +1,5 @@
 // Every exception the program throws on purpose. `main` maps each type to one exit code; nothing
-// below `main` catches Error, except Trainer, which catches OutOfMemoryError.
+// below `main` catches Error, except Trainer and `bench`, which catch OutOfMemoryError.
 #pragma once
 
 #include <cstddef>
