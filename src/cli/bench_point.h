@@ -19,8 +19,11 @@ namespace gpt2train {
 
 // How a point is measured.
 struct BenchMethod {
-  std::int64_t warmup = 2, steps = 5;  // steps that do not count, and that do
-  std::int64_t accumulation = 2;       // most micro-batches of a timed step
+  // Steps that do not count: segments are taken in the first, a GPU records micro-batches in the
+  // third.
+  std::int64_t warmup = 3;
+  std::int64_t steps = 5;         // timed
+  std::int64_t accumulation = 2;  // most micro-batches of a timed step
 };
 
 struct BenchPoint {

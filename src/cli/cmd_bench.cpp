@@ -26,16 +26,14 @@ namespace gpt2train {
 namespace {
 
 constexpr const char* kHelp =
-    "Measures each plan in a training run of its own: an evaluation, --warmup steps, --steps "
-    "timed\n"
-    "ones. So that a sweep ends the same day, a timed step has --accumulation micro-batches at "
-    "most,\n"
-    "and the update of the weights, timed by itself, counts as often as in a step of the "
-    "settings:\n"
-    "tokens/s are those of batch_size x gradient_accumulation_steps sequences a step.\n\n"
-    "Points are kept in out_dir/bench.jsonl, and taken from there where settings, version and "
-    "device\n"
-    "are the same. Ctrl-C ends the sweep and shows what there is.";
+    "Measures each plan in a training run of its own: an evaluation, --warmup steps, --steps\n"
+    "timed ones. So that a sweep ends the same day, a timed step has --accumulation\n"
+    "micro-batches at most, and the update of the weights, timed by itself, counts as often as\n"
+    "in a step of the settings: tokens/s are those of batch_size x gradient_accumulation_steps\n"
+    "sequences a step.\n\n"
+    "Points are kept in out_dir/bench.jsonl, and taken from there where settings, version and\n"
+    "device are the same. Ctrl-C ends the sweep and shows what there is. The exit code is 1\n"
+    "where memory was not as predicted.";
 
 struct BenchOptions {
   ConfigOptions config;
