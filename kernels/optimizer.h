@@ -28,7 +28,8 @@ struct GradNorm {
   Workspace workspace = {};
 };
 
-// A run of parameters that are decayed, or not: elements [begin, end) of the flat arrays.
+// A run of parameters that are decayed, or not: elements [begin, end) of the flat arrays, one or
+// more.
 struct DecayRange {
   std::int64_t begin = 0;
   std::int64_t end = 0;
@@ -36,16 +37,19 @@ struct DecayRange {
 };
 
 // p -= learning_rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * p), in fp32. Of p, m and
-// v, what is bf16 is rounded stochastically, as core/rng.h says (for weights, Zamirai et al. 2020,
-// "Revisiting BFloat16 Training"): small changes are kept in the mean, where rounding to nearest
-// would lose them. Writes nothing when the finite flag is 0.
+// v, what is narrower is rounded stochastically, as core/rng.h says (for weights, Zamirai et al.
+// 2020, "Revisiting BFloat16 Training"): small changes are kept in the mean, where rounding to
+// nearest would lose them. Eight-bit moments are codes, as core/moment_code.h says. Writes nothing
+// when the finite flag is 0.
 struct AdamW {
   TensorView weights = {};    // (n): what the kernels read; rounded from masters, or updated itself
   TensorView masters = {};    // (n) fp32, or absent: weights are fp32 or bf16
   TensorView gradients = {};  // (n) fp32
-  TensorView m = {};          // (n) fp32 or bf16
-  TensorView v = {};          // (n), dtype of m
-  TensorView state = {};      // (kGradStateCount) fp32, from GradNorm
+  TensorView m = {};          // (n) fp32, bf16 or int8
+  TensorView v = {};          // (n), dtype of m; uint8 beside int8
+  TensorView m_scales = {};   // (code_blocks(n)) fp32, for eight bits alone
+  TensorView v_scales = {};
+  TensorView state = {};                    // (kGradStateCount) fp32, from GradNorm
   std::span<const DecayRange> ranges = {};  // cover the arrays
   float learning_rate = 0.0f;
   float beta1 = 0.9f;

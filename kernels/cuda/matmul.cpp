@@ -57,6 +57,8 @@ cudaDataType type_of(DType dtype) {
     case DType::kFloat16:
       return CUDA_R_16F;
     case DType::kInt32:
+    case DType::kInt8:
+    case DType::kUInt8:
       break;
   }
   throw InternalError(concat("matmul: no product for dtype ", name_of(dtype)));

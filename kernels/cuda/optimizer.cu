@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gpt2train/core/moment_code.h"
 #include "gpt2train/core/rng.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/gpu.h"
@@ -64,7 +65,9 @@ __global__ void __launch_bounds__(kBlock)
 
 // ---- AdamW --------------------------------------------------------------------------------------
 
-constexpr int kMaxRanges = 256;  // a launch: its arguments are limited to 4 KiB
+// Of a launch: its arguments are limited to 4 KiB. So many ranges have a block of codes or more.
+constexpr int kMaxRanges = 256;
+static_assert(kMaxRanges >= kCodeBlock);
 
 struct Factors {
   float learning_rate;
@@ -77,7 +80,7 @@ struct Factors {
 // Neighbouring ranges, decayed in turns.
 struct Ranges {
   std::int64_t end[kMaxRanges];
-  std::int64_t begin;
+  std::int64_t begin, stop;  // of the launch; multiples of kCodeBlock, or the end of the arrays
   int count;
   bool first_decays;
 
@@ -95,29 +98,29 @@ struct Ranges {
   }
 };
 
-// P is what is updated, M the type of the moments. T is rounded from P, or is P itself.
+// P is what is updated, M the type of m. T is rounded from P, or is P itself.
 template <class P, class T, class M>
 struct Arrays {
   P* updated;
   T* rounded;  // or null
   const float* gradients;
   M* m;
-  M* v;
+  SecondMoment<M>* v;
+  float* m_scales;  // null but for codes
+  float* v_scales;
   const float* state;
 };
 
-// A thread's elements, of which those in [begin, end) are in the launch's ranges.
+// A thread's elements, of which the first `count` are there.
 template <int kCount>
 struct Run {
   std::int64_t first;
-  int begin, end;
+  int count;
 
-  __device__ Run(std::int64_t at, std::int64_t low, std::int64_t high)
-      : first(at),
-        begin(low > at ? static_cast<int>(low - at) : 0),
-        end(high - at < kCount ? static_cast<int>(high - at) : kCount) {}
-  __device__ bool whole() const { return begin == 0 && end == kCount; }
-  __device__ bool has(int i) const { return i >= begin && i < end; }
+  __device__ Run(std::int64_t at, std::int64_t end)
+      : first(at), count(end - at < kCount ? static_cast<int>(end - at) : kCount) {}
+  __device__ bool whole() const { return count == kCount; }
+  __device__ bool has(int i) const { return i < count; }
 };
 
 template <Reuse kReuse = Reuse::kCached, int kCount, class T>
@@ -136,6 +139,15 @@ __device__ void store_run(T* array, const float (&from)[kCount], const Run<kCoun
   }
 }
 
+template <int kCount, class T>
+__device__ void store_pack(T* array, const Pack<T, kCount>& pack, const Run<kCount>& run) {
+  if (run.whole()) return write(reinterpret_cast<Pack<T, kCount>*>(array + run.first), pack);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (run.has(i)) array[run.first + i] = pack.value[i];
+  }
+}
+
 // bf16 is rounded stochastically.
 template <RandomUse kUse, int kCount, class T>
 __device__ void store_updated(T* array, const float (&from)[kCount], const Run<kCount>& run,
@@ -148,19 +160,58 @@ __device__ void store_updated(T* array, const float (&from)[kCount], const Run<k
     for (int i = 0; i < kCount; ++i) {
       pack.value[i] = round_stochastically(from[i], random_half(words, i));
     }
-    if (run.whole()) return write(reinterpret_cast<Pack<bf16, kCount>*>(array + run.first), pack);
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (run.has(i)) array[run.first + i] = pack.value[i];
-    }
+    store_pack(array, pack, run);
   } else {
     store_run(array, from, run);
   }
 }
 
+template <int kCount, class M>
+__device__ void load_moment(float (&to)[kCount], const M* array, const float* scales,
+                            const Run<kCount>& run) {
+  if constexpr (sizeof(M) == 1) {
+    Pack<M, kCount> pack;
+    if (run.whole()) {
+      pack = read(reinterpret_cast<const Pack<M, kCount>*>(array + run.first));
+    } else {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) pack.value[i] = run.has(i) ? array[run.first + i] : M{};
+    }
+    const float scale = scales[run.first / kCodeBlock];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to[i] = run.has(i) ? decode(pack.value[i], scale) : 0.0f;
+  } else {
+    load_run(to, array, run);
+  }
+}
+
+// The block of a code is that of a warp: all its lanes take part.
+template <RandomUse kUse, int kCount, class M>
+__device__ void store_moment(M* array, float* scales, const float (&from)[kCount],
+                             const Run<kCount>& run, const Rounding& rounding) {
+  if constexpr (sizeof(M) == 1) {
+    static_assert(kCount == 8 && kCount * kWarp == kCodeBlock);
+    float largest = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) largest = fmaxf(largest, fabsf(from[i]));
+    const float scale = code_scale(warp_max(largest));
+    if (lane_index() == 0) scales[run.first / kCodeBlock] = scale;
+    const float inverse = inverse_of(scale);
+    const Philox4 words = philox(rounding.counter(kUse, run.first), rounding.seed);
+    Pack<M, kCount> pack;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      pack.value[i] = encode<M>(from[i], inverse, random_half(words, i));
+    }
+    store_pack(array, pack, run);
+  } else {
+    store_updated<kUse>(array, from, run, rounding);
+  }
+}
+
 // Elements of a thread: 16 bytes of the narrowest array, and then those of one call of Philox.
 template <class P, class M>
-inline constexpr int kElements = sizeof(P) == 2 || sizeof(M) == 2 ? 8 : 4;
+inline constexpr int kElements = sizeof(P) == 2 || sizeof(M) <= 2 ? 8 : 4;
 
 template <class P, class T, class M>
 __global__ void __launch_bounds__(kBlock)
@@ -169,14 +220,14 @@ __global__ void __launch_bounds__(kBlock)
   if (a.state[kGradStateFinite] == 0.0f) return;
   const float clip = a.state[kGradStateClip];
   constexpr int kCount = kElements<P, M>;
-  const std::int64_t end = ranges.end[ranges.count - 1];
-  const std::int64_t first = (ranges.begin / kCount + global_thread()) * kCount;
-  if (first >= end) return;
-  const Run<kCount> run(first, ranges.begin, end);
+  constexpr std::int64_t kTogether = sizeof(M) == 1 ? kCodeBlock : kCount;
+  const std::int64_t first = ranges.begin + global_thread() * kCount;
+  if (first / kTogether * kTogether >= ranges.stop) return;
+  const Run<kCount> run(first, ranges.stop);
   float g[kCount], m[kCount], v[kCount], p[kCount];
   load_run<Reuse::kOnce>(g, a.gradients, run);
-  load_run(m, a.m, run);
-  load_run(v, a.v, run);
+  load_moment(m, a.m, a.m_scales, run);
+  load_moment(v, a.v, a.v_scales, run);
   load_run(p, a.updated, run);
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
@@ -187,8 +238,8 @@ __global__ void __launch_bounds__(kBlock)
     const float step = m[i] * f.first / (sqrtf(v[i] * f.second) + f.epsilon) + p[i] * decay;
     p[i] -= step * f.learning_rate;
   }
-  store_updated<RandomUse::kRoundFirstMoment>(a.m, m, run, rounding);
-  store_updated<RandomUse::kRoundSecondMoment>(a.v, v, run, rounding);
+  store_moment<RandomUse::kRoundFirstMoment>(a.m, a.m_scales, m, run, rounding);
+  store_moment<RandomUse::kRoundSecondMoment>(a.v, a.v_scales, v, run, rounding);
   store_updated<RandomUse::kRoundWeight>(a.updated, p, run, rounding);
   if (a.rounded != nullptr) store_run(a.rounded, p, run);
 }
@@ -208,23 +259,29 @@ void launch(const AdamW& a, Stream stream) {
                                .rounded = masters ? a.weights.as<T>() : nullptr,
                                .gradients = a.gradients.as<float>(),
                                .m = a.m.as<M>(),
-                               .v = a.v.as<M>(),
+                               .v = a.v.as<SecondMoment<M>>(),
+                               .m_scales = a.m_scales.as_or_null<float>(),
+                               .v_scales = a.v_scales.as_or_null<float>(),
                                .state = a.state.as<float>()};
   const Rounding rounding{.seed = a.seed, .update = static_cast<std::uint64_t>(a.update)};
   constexpr int kCount = kElements<P, M>;
-  for (std::size_t first = 0; first < a.ranges.size(); first += kMaxRanges) {
+  const std::int64_t end = a.weights.count();
+  std::size_t first = 0;
+  for (std::int64_t begin = 0; begin < end;) {
+    while (a.ranges[first].end <= begin) ++first;
     const auto some =
         a.ranges.subspan(first, std::min<std::size_t>(kMaxRanges, a.ranges.size() - first));
     Ranges ranges{.end = {},
-                  .begin = some.front().begin,
+                  .begin = begin,
+                  .stop = some.back().end == end ? end : some.back().end / kCodeBlock * kCodeBlock,
                   .count = static_cast<int>(some.size()),
                   .first_decays = some.front().decay};
     for (std::size_t i = 0; i < some.size(); ++i) ranges.end[i] = some[i].end;
-    const std::int64_t begin = ranges.begin / kCount * kCount;
-    gpu_launch({.grid = {blocks_for(some.back().end - begin, kBlock * kCount)},
+    gpu_launch({.grid = {blocks_for(ranges.stop - begin, kBlock * kCount)},
                 .block = {kBlock},
                 .stream = stream},
                adamw_kernel<P, T, M>, arrays, factors, rounding, ranges);
+    begin = ranges.stop;
   }
 }
 
@@ -240,7 +297,7 @@ void grad_norm(const GradNorm& a, Stream stream) {
 }
 
 void adamw(const AdamW& a, Stream stream) {
-  dispatch_float(a.m.dtype, "adamw", [&]<class M>() {
+  dispatch_moment(a.m.dtype, "adamw", [&]<class M>() {
     if (a.masters.present()) {
       return dispatch_any_float(a.weights.dtype, "adamw",
                                 [&]<class T>() { launch<float, T, M>(a, stream); });

@@ -72,9 +72,10 @@ struct Words<Logits> {
 };
 template <>
 struct Words<Moments> {
-  static constexpr std::array list{
-      Word{"float32", Moments::kFloat32}, Word{"bfloat16", Moments::kBFloat16},
-      Word{"fp32", Moments::kFloat32}, Word{"bf16", Moments::kBFloat16}};
+  static constexpr std::array list{Word{"float32", Moments::kFloat32},
+                                   Word{"bfloat16", Moments::kBFloat16},
+                                   Word{"int8", Moments::kInt8}, Word{"fp32", Moments::kFloat32},
+                                   Word{"bf16", Moments::kBFloat16}};
 };
 template <>
 struct Words<std::optional<Recompute>> {

@@ -124,7 +124,7 @@ class CudaBackend final : public Backend {
     return stream_;
   }
   bool computes(DType dtype) const override {
-    return dtype != DType::kInt32;
+    return dtype == DType::kFloat32 || dtype == DType::kBFloat16 || dtype == DType::kFloat16;
   }
 
   std::unique_ptr<Stopwatch> stopwatch() const override {

@@ -1,3 +1,4 @@
+#include "gpt2train/core/moment_code.h"
 #include "gpt2train/ops/ops.h"
 #include "src/ops/launch.h"
 #include "src/ops/scratch.h"
@@ -13,6 +14,23 @@ void check_state(const TensorView& state) {
 // What an update reads and writes is fp32, or bf16 rounded stochastically.
 bool updatable(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kBFloat16;
+}
+
+// Or, where it is a moment, eight-bit codes.
+void check_moments(const AdamW& args) {
+  const std::int64_t count = args.weights.count();
+  const bool codes = args.m.dtype == DType::kInt8;
+  for (const TensorView& view : {args.m, args.v}) {
+    GPT2_CHECK(view.count() == count && (codes || updatable(view.dtype)), "adamw: moments ",
+               view.shape, ' ', name_of(view.dtype), " for ", count, " weights");
+  }
+  GPT2_CHECK(args.v.dtype == (codes ? DType::kUInt8 : args.m.dtype), "adamw: moments are ",
+             name_of(args.m.dtype), " and ", name_of(args.v.dtype));
+  if (!codes) return;
+  for (const TensorView& view : {args.m_scales, args.v_scales}) {
+    GPT2_CHECK(view.count() == code_blocks(count) && view.dtype == DType::kFloat32,
+               "adamw: scales ", view.shape, ' ', name_of(view.dtype), " for ", count, " weights");
+  }
 }
 
 }  // namespace
@@ -32,17 +50,14 @@ void adamw(const Exec& exec, const AdamW& args) {
   GPT2_CHECK(args.gradients.count() == count && args.gradients.dtype == DType::kFloat32,
              "adamw: gradients ", args.gradients.shape, ' ', name_of(args.gradients.dtype), " for ",
              count, " weights");
-  for (const TensorView& view : {args.m, args.v}) {
-    GPT2_CHECK(view.count() == count && view.dtype == args.m.dtype && updatable(view.dtype),
-               "adamw: moments ", view.shape, ' ', name_of(view.dtype), " for ", count, " weights");
-  }
+  check_moments(args);
   GPT2_CHECK(args.masters.present()
                  ? args.masters.count() == count && args.masters.dtype == DType::kFloat32
                  : updatable(args.weights.dtype),
              "adamw: weights are ", name_of(args.weights.dtype), ", masters ", args.masters.shape);
   std::int64_t end = 0;
   for (const DecayRange& range : args.ranges) {
-    GPT2_CHECK(range.begin == end && range.end >= range.begin, "adamw: range [", range.begin, ", ",
+    GPT2_CHECK(range.begin == end && range.end > range.begin, "adamw: range [", range.begin, ", ",
                range.end, ") after ", end);
     end = range.end;
   }

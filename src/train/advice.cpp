@@ -48,7 +48,10 @@ std::vector<Change> single_changes(const RunConfig& config) {
     });
   }
   add("--moments=bfloat16", [](RunConfig& c) {
-    return std::exchange(c.memory.moments, Moments::kBFloat16) != Moments::kBFloat16;
+    return std::exchange(c.memory.moments, Moments::kBFloat16) == Moments::kFloat32;
+  });
+  add("--moments=int8", [](RunConfig& c) {
+    return std::exchange(c.memory.moments, Moments::kInt8) != Moments::kInt8;
   });
   add("--master_weights=false", [](RunConfig& c) {
     return std::exchange(c.memory.master_weights, false) && c.dtype == DType::kBFloat16;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gpt2train/core/convert.h"
+#include "gpt2train/core/moment_code.h"
 #include "gpt2train/ops/ops.h"
 
 namespace gpt2train {
@@ -34,13 +35,77 @@ void upload(const Exec& exec, const TensorView& to, const std::vector<float>& va
   });
 }
 
-TensorToStore stored(const ParameterLayout& layout, const TensorView& flat,
-                     const Parameter& parameter, const std::string& prefix) {
-  const TensorView view = layout.view(flat, parameter);
-  return {.name = prefix + parameter.name,
-          .dtype = view.dtype == DType::kFloat32 ? "F32" : "BF16",
-          .shape = dims(parameter.shape),
+const char* stored_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return "F32";
+    case DType::kBFloat16:
+      return "BF16";
+    case DType::kInt8:
+      return "I8";
+    case DType::kUInt8:
+      return "U8";
+    case DType::kFloat16:
+    case DType::kInt32:
+      break;
+  }
+  throw InternalError(concat("no checkpoint has ", name_of(dtype)));
+}
+
+TensorToStore stored(std::string name, const TensorView& view) {
+  return {.name = std::move(name),
+          .dtype = stored_dtype(view.dtype),
+          .shape = dims(view.shape),
           .bytes = {static_cast<const std::byte*>(view.data), view.bytes()}};
+}
+
+void check_shape(const SafetensorsFile& file, const std::string& name, const Shape& expected) {
+  const std::vector<std::int64_t>& shape = file.at(name).shape;
+  if (shape == dims(expected)) return;
+  std::string found;
+  for (const std::int64_t d : shape) found += concat(found.empty() ? "" : ", ", d);
+  throw DataError(file.path(),
+                  concat(name, ": expected shape ", expected, ", found (", found, ')'));
+}
+
+// Zero bits are zeros in every dtype, and in codes of a scale of zero. Flat arrays are of whole
+// words, whatever their dtype.
+void clear(const Exec& exec, const TensorView& view) {
+  if (!view.present()) return;
+  const auto words = static_cast<std::int64_t>(view.bytes() / sizeof(float));
+  ops::fill(exec, {.out = {view.data, DType::kFloat32, {words}}, .value = 0.0f});
+}
+
+// The scales that a checkpoint has of the codes it has; none where its moments are floats.
+std::vector<float> stored_scales(const SafetensorsFile& file, const std::string& prefix,
+                                 std::int64_t blocks) {
+  const std::string name = prefix + "scales";
+  if (!file.tensors().contains(name)) return {};
+  check_shape(file, name, {blocks});
+  return file.floats(name);
+}
+
+template <class Code>
+std::vector<float> decoded(const StoredTensor& tensor, const Parameter& parameter,
+                           const std::vector<float>& scales) {
+  const auto* codes = reinterpret_cast<const Code*>(tensor.bytes.data());
+  std::vector<float> values(tensor.bytes.size());
+  for (std::int64_t i = 0; i < std::ssize(values); ++i) {
+    values[i] = decode(codes[i], scales[(parameter.offset + i) / kCodeBlock]);
+  }
+  return values;
+}
+
+// Of a parameter, whatever they are stored in.
+std::vector<float> moments(const SafetensorsFile& file, const std::string& prefix,
+                           const Parameter& parameter, const std::vector<float>& scales) {
+  const std::string name = prefix + parameter.name;
+  check_shape(file, name, parameter.shape);
+  const StoredTensor& tensor = file.at(name);
+  if (scales.empty()) return file.floats(name);
+  if (tensor.dtype == "I8") return decoded<std::int8_t>(tensor, parameter, scales);
+  if (tensor.dtype == "U8") return decoded<std::uint8_t>(tensor, parameter, scales);
+  throw DataError(file.path(), concat(name, " is ", tensor.dtype, " beside scales"));
 }
 
 }  // namespace
@@ -60,8 +125,16 @@ ModelState::ModelState(const Exec& exec, const ModelConfig& config, Precision pr
     masters_ = flat(Tag::kMasterWeights, "master_weights", Role::kMasterWeight);
   }
   gradients_ = flat(Tag::kGradients, "gradients", Role::kGradient);
-  m_ = flat(Tag::kOptimizer, "adam_m", Role::kMoment);
-  v_ = flat(Tag::kOptimizer, "adam_v", Role::kMoment);
+  m_ = flat(Tag::kOptimizer, "adam_m", Role::kFirstMoment);
+  v_ = flat(Tag::kOptimizer, "adam_v", Role::kSecondMoment);
+  if (precision.moment == DType::kInt8) {
+    const auto scales = [&](const char* name) {
+      return Tensor(exec.memory(), Tag::kOptimizer, name, DType::kFloat32,
+                    {code_blocks(layout_.flat_count())});
+    };
+    m_scales_ = scales("adam_m_scales");
+    v_scales_ = scales("adam_v_scales");
+  }
   grad_state_ = Tensor(exec.memory(), Tag::kOptimizer, "grad_state", DType::kFloat32,
                        {std::int64_t{kGradStateCount}});
   gradient_tensors_ = bind(layout_, gradients_);
@@ -80,23 +153,21 @@ void ModelState::initialise(const Exec& exec, std::uint64_t seed) {
     }
   }
   if (masters_.present()) ops::cast(exec, {.out = weights_, .in = masters_});
-  ops::fill(exec, {.out = gradients_, .value = 0.0f});
-  ops::fill(exec, {.out = m_, .value = 0.0f});
-  ops::fill(exec, {.out = v_, .value = 0.0f});
+  clear_the_rest(exec);
+}
+
+void ModelState::clear_the_rest(const Exec& exec) const {
+  for (const Tensor* tensor : {&gradients_, &m_, &v_, &m_scales_, &v_scales_}) {
+    clear(exec, *tensor);
+  }
 }
 
 void ModelState::load_parameter(const Exec& exec, const TensorView& flat,
                                 const Parameter& parameter, const SafetensorsFile& file,
                                 const std::string& name, bool transpose) const {
-  const StoredTensor& tensor = file.at(name);
   Shape expected = parameter.shape;
   if (transpose) expected = {parameter.shape[1], parameter.shape[0]};
-  if (tensor.shape != dims(expected)) {
-    std::string found;
-    for (const std::int64_t d : tensor.shape) found += concat(found.empty() ? "" : ", ", d);
-    throw DataError(file.path(),
-                    concat(name, ": expected shape ", expected, ", found (", found, ')'));
-  }
+  check_shape(file, name, expected);
   std::vector<float> values = file.floats(name);
   if (transpose) {
     const std::int64_t rows = parameter.shape[0], columns = parameter.shape[1];
@@ -117,24 +188,57 @@ void ModelState::load_weights(const Exec& exec, const SafetensorsFile& file, boo
                    hf_orientation && parameter.transposed_in_hf);
   }
   if (masters_.present()) ops::cast(exec, {.out = weights_, .in = masters_});
-  if (m_.present()) {
-    ops::fill(exec, {.out = gradients_, .value = 0.0f});
-    ops::fill(exec, {.out = m_, .value = 0.0f});
-    ops::fill(exec, {.out = v_, .value = 0.0f});
+  clear_the_rest(exec);
+}
+
+// What was stored as codes comes back as those very codes: they are nearest to their own values.
+template <class Code>
+void ModelState::load_codes(const Exec& exec, const TensorView& flat, const TensorView& scales,
+                            const SafetensorsFile& file, const std::string& prefix) const {
+  const std::vector<float> stored = stored_scales(file, prefix, scales.count());
+  std::vector<float> used = stored;
+  if (stored.empty()) {
+    used.resize(static_cast<std::size_t>(scales.count()));
+    for (const Parameter& parameter : layout_.list()) {
+      const std::vector<float> values = moments(file, prefix, parameter, stored);
+      for (std::int64_t i = 0; i < std::ssize(values); ++i) {
+        float& largest = used[(parameter.offset + i) / kCodeBlock];
+        largest = std::max(largest, std::abs(values[i]));
+      }
+    }
+    std::transform(used.begin(), used.end(), used.begin(), code_scale);
   }
+  for (const Parameter& parameter : layout_.list()) {
+    const std::vector<float> values = moments(file, prefix, parameter, stored);
+    std::vector<Code> codes(values.size());
+    for (std::int64_t i = 0; i < std::ssize(values); ++i) {
+      const float scale = used[(parameter.offset + i) / kCodeBlock];
+      codes[i] = encode<Code>(values[i], inverse_of(scale), kNearest);
+    }
+    ops::upload(exec, layout_.view(flat, parameter), codes.data());
+  }
+  ops::upload(exec, scales, used.data());
 }
 
 void ModelState::load_optimizer(const Exec& exec, const SafetensorsFile& file) {
-  for (const Parameter& parameter : layout_.list()) {
-    load_parameter(exec, m_, parameter, file, "m." + parameter.name, false);
-    load_parameter(exec, v_, parameter, file, "v." + parameter.name, false);
+  if (m_scales_.present()) {
+    load_codes<std::int8_t>(exec, m_, m_scales_, file, "m.");
+    load_codes<std::uint8_t>(exec, v_, v_scales_, file, "v.");
+    return;
+  }
+  for (const auto& [flat, prefix] : {std::pair(m_.view(), "m."), {v_.view(), "v."}}) {
+    const std::vector<float> scales =
+        stored_scales(file, prefix, code_blocks(layout_.flat_count()));
+    for (const Parameter& parameter : layout_.list()) {
+      upload(exec, layout_.view(flat, parameter), moments(file, prefix, parameter, scales));
+    }
   }
 }
 
 std::vector<TensorToStore> ModelState::checkpoint_weights() const {
   std::vector<TensorToStore> result;
   for (const Parameter& parameter : layout_.list()) {
-    result.push_back(stored(layout_, updated_weights(), parameter, ""));
+    result.push_back(stored(parameter.name, layout_.view(updated_weights(), parameter)));
   }
   return result;
 }
@@ -142,8 +246,12 @@ std::vector<TensorToStore> ModelState::checkpoint_weights() const {
 std::vector<TensorToStore> ModelState::checkpoint_optimizer() const {
   std::vector<TensorToStore> result;
   for (const Parameter& parameter : layout_.list()) {
-    result.push_back(stored(layout_, m_, parameter, "m."));
-    result.push_back(stored(layout_, v_, parameter, "v."));
+    result.push_back(stored("m." + parameter.name, layout_.view(m_, parameter)));
+    result.push_back(stored("v." + parameter.name, layout_.view(v_, parameter)));
+  }
+  if (m_scales_.present()) {
+    result.push_back(stored("m.scales", m_scales_));
+    result.push_back(stored("v.scales", v_scales_));
   }
   return result;
 }

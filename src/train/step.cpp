@@ -54,10 +54,18 @@ void run_micro_batch(const Exec& exec, const RunConfig& config, const Plan& plan
 }  // namespace
 
 Precision precision_of(const RunConfig& config) {
-  return {
-      .compute = config.dtype,
-      .moment = config.memory.moments == Moments::kBFloat16 ? DType::kBFloat16 : DType::kFloat32,
-      .masters = config.memory.master_weights};
+  const auto moment = [&] {
+    switch (config.memory.moments) {
+      case Moments::kFloat32:
+        break;
+      case Moments::kBFloat16:
+        return DType::kBFloat16;
+      case Moments::kInt8:
+        return DType::kInt8;
+    }
+    return DType::kFloat32;
+  };
+  return {.compute = config.dtype, .moment = moment(), .masters = config.memory.master_weights};
 }
 
 HeadMode head_mode_of(const RunConfig& config) {
@@ -120,6 +128,8 @@ void update_weights(const Exec& exec, const RunConfig& run, const ModelState& st
                     .gradients = state.flat_gradients(),
                     .m = state.flat_m(),
                     .v = state.flat_v(),
+                    .m_scales = state.m_scales(),
+                    .v_scales = state.v_scales(),
                     .state = state.grad_state(),
                     .ranges = state.layout().decay_ranges(),
                     .learning_rate = static_cast<float>(learning_rate(config, position.iteration)),

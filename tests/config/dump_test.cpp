@@ -89,7 +89,7 @@ class Randomizer {
   void pick(PlanMode& value, const Range&) { value = one_of({PlanMode::kAuto, PlanMode::kOff}); }
   void pick(Logits& value, const Range&) { value = one_of({Logits::kChunked, Logits::kFull}); }
   void pick(Moments& value, const Range&) {
-    value = one_of({Moments::kFloat32, Moments::kBFloat16});
+    value = one_of({Moments::kFloat32, Moments::kBFloat16, Moments::kInt8});
   }
   void pick(Segments& value, const Range&) {
     value = one_of({Segments::kFixed, Segments::kExpandable});

@@ -126,7 +126,7 @@ TEST(LoadConfigErrors, SayWhatWasExpectedAndFound) {
       {"plan", "on", "expected one of auto|off, found \"on\""},
       {"recompute", "all", "expected one of auto|none|gelu|gelu+layernorm|block, found \"all\""},
       {"logits", "none", "expected one of chunked|full, found \"none\""},
-      {"moments", "float16", "expected one of float32|bfloat16, found \"float16\""},
+      {"moments", "float16", "expected one of float32|bfloat16|int8, found \"float16\""},
       {"out_dir", "\"\"", "expected text, not empty, found \"\""},
   };
   for (const auto& c : cases) {

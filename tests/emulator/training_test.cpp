@@ -88,8 +88,10 @@ TEST_P(EmulatedTraining, MeasuresWhatWasPredicted) {
 
 // The same random bits round on both; a sum that differs in its last bit may turn a few roundings.
 TEST(EmulatedNarrowStorage, FollowsTheCpuAndMeasuresWhatWasPredicted) {
-  for (const Storage& storage : {Storage{DType::kFloat32, Moments::kBFloat16}, kLeanest,
-                                 Storage{DType::kFloat16, Moments::kBFloat16}}) {
+  for (const Storage& storage :
+       {Storage{DType::kFloat32, Moments::kBFloat16}, kLeanest,
+        Storage{DType::kFloat16, Moments::kBFloat16}, Storage{DType::kFloat16, Moments::kInt8},
+        Storage{DType::kBFloat16, Moments::kInt8, false}}) {
     SCOPED_TRACE(name_of(storage));
     RunConfig config = with_storage(tiny_config(), storage);
     config.training.batch_size = 2;

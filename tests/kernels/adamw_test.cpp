@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gpt2train/core/moment_code.h"
 #include "tests/support/backend.h"
 #include "tests/support/kernel_case.h"
 
@@ -40,7 +41,10 @@ INSTANTIATE_TEST_SUITE_P(Cpu, AdamWRounding,
                          testing::Values(with_masters(DType::kFloat32, kBf16),
                                          with_masters(kBf16, kBf16),
                                          Storage{.weights = kBf16, .moments = DType::kFloat32},
-                                         Storage{.weights = kBf16, .moments = kBf16}),
+                                         Storage{.weights = kBf16, .moments = kBf16},
+                                         with_masters(DType::kFloat32, DType::kInt8),
+                                         with_masters(kBf16, DType::kInt8),
+                                         Storage{.weights = kBf16, .moments = DType::kInt8}),
                          storage_name);
 
 // Three ranges with odd bounds; the middle one is decayed.
@@ -61,6 +65,38 @@ std::vector<DecayRange> many_ranges(std::int64_t count) {
 
 constexpr std::uint64_t kSeed = 0x9E3779B97F4A7C15u;
 
+// As a level with the sign of what it stands for.
+double level_of(DType dtype, double code) {
+  return dtype == DType::kInt8 ? code : code + 1.0;
+}
+double magnitude_of(DType dtype, double level) {
+  return dtype == DType::kInt8 ? std::pow(level / 127.0, 2.0) : std::pow(level / 256.0, 4.0);
+}
+
+// Zeros, in the dtype that v has where m has `moments`.
+struct Moment {
+  Moment(DType dtype, std::int64_t count)
+      : stored(dtype, {count}, std::vector<float>(static_cast<std::size_t>(count))),
+        scales(DType::kFloat32, {code_blocks(count)},
+               std::vector<float>(static_cast<std::size_t>(code_blocks(count)))) {}
+
+  bool coded() const { return size_of(stored.view().dtype) == 1; }
+  TensorView scales_view() const { return coded() ? scales.view() : TensorView{}; }
+  std::vector<double> values() const {
+    std::vector<double> result = stored.values();
+    if (!coded()) return result;
+    const DType dtype = stored.view().dtype;
+    const std::vector<double> scale = scales.values();
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      const double level = level_of(dtype, result[i]);
+      result[i] = std::copysign(magnitude_of(dtype, level), level) * scale[i / kCodeBlock];
+    }
+    return result;
+  }
+
+  GuardedTensor stored, scales;
+};
+
 // Weights, moments and gradients of a run of updates.
 struct Training {
   Training(const Storage& storage, std::int64_t count)
@@ -68,8 +104,8 @@ struct Training {
         ranges(ranges_of(count)),
         weights(storage.weights, {count}, uniform(count, 1)),
         masters(DType::kFloat32, {count}, uniform(count, 1)),
-        m(storage.moments, {count}, std::vector<float>(static_cast<std::size_t>(count))),
-        v(storage.moments, {count}, std::vector<float>(static_cast<std::size_t>(count))) {}
+        m(storage.moments, count),
+        v(storage.moments == DType::kInt8 ? DType::kUInt8 : storage.moments, count) {}
 
   void update(std::int64_t number, const std::vector<float>& gradients, float clip, float finite) {
     const GuardedTensor g(DType::kFloat32, weights.view().shape, gradients);
@@ -77,8 +113,10 @@ struct Training {
     backend::adamw({.weights = weights,
                     .masters = has_masters ? masters.view() : TensorView{},
                     .gradients = g,
-                    .m = m,
-                    .v = v,
+                    .m = m.stored,
+                    .v = v.stored,
+                    .m_scales = m.scales_view(),
+                    .v_scales = v.scales_view(),
                     .state = state,
                     .ranges = ranges,
                     .learning_rate = learning_rate,
@@ -89,13 +127,15 @@ struct Training {
   }
   const GuardedTensor& updated() const { return has_masters ? masters : weights; }
   std::vector<std::vector<double>> everything() const {
-    return {weights.values(), masters.values(), m.values(), v.values()};
+    return {weights.values(),  masters.values(),  m.stored.values(),
+            v.stored.values(), m.scales.values(), v.scales.values()};
   }
 
   bool has_masters;
   float learning_rate = kLearningRate;
   std::vector<DecayRange> ranges;
-  GuardedTensor weights, masters, m, v;
+  GuardedTensor weights, masters;
+  Moment m, v;
 };
 
 // One update in double, before anything is stored, and what the terms of each sum add up to without
@@ -111,9 +151,9 @@ struct Exact {
 
   Exact(const Training& run, const std::vector<float>& gradients, float clip, int t) {
     const double beta1 = double{0.9f}, beta2 = double{0.95f};
-    for (auto [values, from] : {std::pair(&p, &run.updated()), {&m, &run.m}, {&v, &run.v}}) {
-      values->x = values->terms = from->values();
-    }
+    p.x = p.terms = run.updated().values();
+    m.x = m.terms = run.m.values();
+    v.x = v.terms = run.v.values();
     for (const DecayRange& range : run.ranges) {
       for (std::int64_t at = range.begin; at < range.end; ++at) {
         const auto i = static_cast<std::size_t>(at);
@@ -162,6 +202,50 @@ void expect_stored(const Exact::Values& exact, const GuardedTensor& stored, Rand
   }
 }
 
+// The level, with the sign of x, where what is cut off and the random number reach a whole step.
+double coded(DType dtype, double x, double scale, std::uint32_t random) {
+  if (scale == 0.0) return dtype == DType::kInt8 ? 0.0 : 1.0;
+  const double highest = dtype == DType::kInt8 ? 127.0 : 256.0;
+  const double root = std::pow(std::abs(x) / scale, dtype == DType::kInt8 ? 0.5 : 0.25) * highest;
+  const double level =
+      std::clamp(std::floor(root), dtype == DType::kInt8 ? 0.0 : 1.0, highest - 1.0);
+  const double low = magnitude_of(dtype, level), high = magnitude_of(dtype, level + 1.0);
+  const bool up = (std::abs(x) / scale - low) * 0x1p16 > random * (high - low);
+  return std::copysign(level + (up ? 1.0 : 0.0), x);
+}
+
+// That a block's scale is its largest value, and each code that of the value and the random number
+// of its place. An fp32 root and quotient are within the bounds, too.
+void expect_coded(const Exact::Values& exact, const Moment& moment, RandomUse use, int update) {
+  constexpr double kError = 0x1p-20;
+  const DType dtype = moment.stored.view().dtype;
+  const std::vector<double> codes = moment.stored.values(), scales = moment.scales.values();
+  for (std::size_t block = 0; block < scales.size(); ++block) {
+    const std::size_t begin = block * kCodeBlock;
+    const std::size_t end = std::min(begin + kCodeBlock, codes.size());
+    double least = 0.0, most = 0.0;
+    for (std::size_t i = begin; i < end; ++i) {
+      least = std::max(least, std::abs(exact.x[i]) - exact.terms[i] * kError);
+      most = std::max(most, std::abs(exact.x[i]) + exact.terms[i] * kError);
+    }
+    ASSERT_TRUE(least <= scales[block] && scales[block] <= most)
+        << "block " << block << ": " << scales[block] << ", expected " << least << " to " << most;
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::uint32_t random = half_of(use, update, i);
+      const double error = exact.terms[i] * kError, level = level_of(dtype, codes[i]);
+      const double low = coded(dtype, exact.x[i] - error, scales[block], random);
+      const double high = coded(dtype, exact.x[i] + error, scales[block], random);
+      ASSERT_TRUE(low <= level && level <= high)
+          << "element " << i << ": level " << level << ", expected " << low << " to " << high;
+    }
+  }
+}
+
+void expect_stored(const Exact::Values& exact, const Moment& moment, RandomUse use, int update) {
+  if (moment.coded()) return expect_coded(exact, moment, use, update);
+  expect_stored(exact, moment.stored, use, update);
+}
+
 void expect_the_formula(const Storage& storage) {
   for (const std::int64_t count : {1, 31, 257, 1'000, 40'003}) {
     Training run(storage, count);
@@ -205,8 +289,45 @@ TEST(AdamWSmallChanges, AreKeptInTheMean) {
     run.weights.view().as<bf16>()[i] = from_float<bf16>(1.0f);
   for (int t = 1; t <= kUpdates; ++t) run.update(t, ones, 1.0f, 1.0f);
   EXPECT_NEAR(mean_of(run.weights), 1.0 - kUpdates * 1e-5, 5e-5);
-  EXPECT_NEAR(mean_of(run.m), 1.0 - std::pow(0.9, kUpdates), 2e-4);
-  EXPECT_NEAR(mean_of(run.v), 1.0 - std::pow(0.95, kUpdates), 2e-4);
+  EXPECT_NEAR(mean_of(run.m.stored), 1.0 - std::pow(0.9, kUpdates), 2e-4);
+  EXPECT_NEAR(mean_of(run.v.stored), 1.0 - std::pow(0.95, kUpdates), 2e-4);
+}
+
+// The first element of a block sets its scale, and codes around the others are 5 % apart: rounding
+// to nearest would stop m at 80 % of its end. Limits are four standard deviations, or more.
+TEST(AdamWSmallChanges, AreKeptInTheMeanOfCodes) {
+  constexpr std::int64_t kCount = 16'384;
+  constexpr int kUpdates = 60;
+  std::vector<float> gradients(kCount, 1.0f);
+  for (std::size_t i = 0; i < kCount; i += kCodeBlock) gradients[i] = 10.0f;
+  Training run({.moments = DType::kInt8}, kCount);
+  for (int t = 1; t <= kUpdates; ++t) run.update(t, gradients, 1.0f, 1.0f);
+  for (const auto& [moment, end, limit] : {std::tuple(&run.m, 1.0 - std::pow(0.9, kUpdates), 2e-3),
+                                           {&run.v, 1.0 - std::pow(0.95, kUpdates), 2.5e-3}}) {
+    const std::vector<double> values = moment->values();
+    double sum = 0.0;
+    for (std::size_t i = 0; i < kCount; ++i) sum += i % kCodeBlock == 0 ? 0.0 : values[i];
+    EXPECT_NEAR(sum / (kCount - kCount / kCodeBlock), end, limit);
+  }
+}
+
+// m of an element may be rounded up from next to nothing; its v is no less than the lowest level.
+TEST(AdamWCodes, NoUpdateIsHugeBesideAMuchLargerGradient) {
+  constexpr std::int64_t kCount = 4 * kCodeBlock;
+  std::vector<float> gradients(kCount, 1e-6f);
+  for (std::size_t i = 0; i < kCount; i += kCodeBlock) gradients[i] = 1.0f;
+  Training run({.moments = DType::kInt8}, kCount);
+  run.ranges = {{0, kCount, false}};
+  double largest = 0.0;
+  for (int t = 1; t <= 30; ++t) {
+    const std::vector<double> before = run.weights.values();
+    run.update(t, gradients, 1.0f, 1.0f);
+    const std::vector<double> after = run.weights.values();
+    for (std::size_t i = 0; i < kCount; ++i) {
+      largest = std::max(largest, std::abs(after[i] - before[i]));
+    }
+  }
+  EXPECT_LT(largest, 5.0 * double{kLearningRate});
 }
 
 TEST(AdamWMasters, WeightsAreTheMastersRounded) {
@@ -236,10 +357,9 @@ void expect_any_schedule_gives(const Storage& storage) {
   expect_same_bits_in_any_schedule([&] {
     Training run(storage, 100'003);
     run.update(1, uniform(100'003, 2), 0.7f, 1.0f);
-    std::vector<double> all = run.updated().values();
-    for (const GuardedTensor* moments : {&run.m, &run.v}) {
-      const std::vector<double> values = moments->values();
-      all.insert(all.end(), values.begin(), values.end());
+    std::vector<double> all;
+    for (const std::vector<double>& each : run.everything()) {
+      all.insert(all.end(), each.begin(), each.end());
     }
     return all;
   });

@@ -107,5 +107,28 @@ TEST_F(OpChecks, AdamWUpdatesFloat32AndBFloat16Alone) {
   EXPECT_THROW(update(wide, {}, half, half), InternalError);
 }
 
+TEST_F(OpChecks, AdamWTakesCodesWithTheirScales) {
+  const DecayRange range[] = {{.begin = 0, .end = 300, .decay = true}};
+  const Tensor state = tensor({std::int64_t{kGradStateCount}});
+  const Tensor wide = tensor({300}), m = tensor({300}, DType::kInt8);
+  const Tensor v = tensor({300}, DType::kUInt8), scales = tensor({2}), few = tensor({1});
+  const auto update = [&](const TensorView& first, const TensorView& second,
+                          const TensorView& first_scales, const TensorView& second_scales) {
+    ops::adamw(exec_, {.weights = wide,
+                       .gradients = wide,
+                       .m = first,
+                       .v = second,
+                       .m_scales = first_scales,
+                       .v_scales = second_scales,
+                       .state = state,
+                       .ranges = range});
+  };
+  EXPECT_NO_THROW(update(m, v, scales, scales));
+  EXPECT_THROW(update(m, m, scales, scales), InternalError);
+  EXPECT_THROW(update(v, v, scales, scales), InternalError);
+  EXPECT_THROW(update(m, v, scales, few), InternalError);
+  EXPECT_THROW(update(m, v, {}, scales), InternalError);
+}
+
 }  // namespace
 }  // namespace gpt2train

@@ -89,8 +89,14 @@ class GuardedTensor {
   // Values are rounded to the dtype; values() has them as rounded.
   GuardedTensor(DType dtype, Shape shape, const std::vector<float>& values)
       : GuardedTensor(dtype, shape) {
-    dispatch_any_float(dtype, "test", [&]<class T>() {
-      for (std::size_t i = 0; i < values.size(); ++i) view_.as<T>()[i] = from_float<T>(values[i]);
+    dispatch([&]<class T>() {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if constexpr (sizeof(T) == 1) {
+          view_.as<T>()[i] = static_cast<T>(values[i]);
+        } else {
+          view_.as<T>()[i] = from_float<T>(values[i]);
+        }
+      }
     });
   }
   GuardedTensor(Shape shape, const std::vector<std::int32_t>& values)
@@ -103,13 +109,26 @@ class GuardedTensor {
   std::vector<double> values() const {
     synchronise();
     std::vector<double> out(static_cast<std::size_t>(view_.count()));
-    dispatch_any_float(view_.dtype, "test", [&]<class T>() {
-      for (std::size_t i = 0; i < out.size(); ++i) out[i] = double{to_float(view_.as<T>()[i])};
+    dispatch([&]<class T>() {
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        if constexpr (sizeof(T) == 1) {
+          out[i] = view_.as<T>()[i];
+        } else {
+          out[i] = double{to_float(view_.as<T>()[i])};
+        }
+      }
     });
     return out;
   }
 
  private:
+  template <class Fn>
+  void dispatch(const Fn& fn) const {
+    if (view_.dtype == DType::kInt8) return fn.template operator()<std::int8_t>();
+    if (view_.dtype == DType::kUInt8) return fn.template operator()<std::uint8_t>();
+    dispatch_any_float(view_.dtype, "test", fn);
+  }
+
   GuardedBytes bytes_;
   TensorView view_;
 };

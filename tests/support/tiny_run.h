@@ -61,7 +61,9 @@ inline RunConfig with_storage(RunConfig config, const Storage& storage) {
 }
 inline std::string name_of(const Storage& storage) {
   return concat(gpt2train::name_of(storage.dtype),
-                storage.moments == Moments::kBFloat16 ? "_bf16_moments" : "",
+                storage.moments == Moments::kFloat32    ? ""
+                : storage.moments == Moments::kBFloat16 ? "_bf16_moments"
+                                                        : "_int8_moments",
                 storage.master_weights ? "" : "_no_masters");
 }
 inline void PrintTo(const Storage& storage, std::ostream* out) {
@@ -139,18 +141,27 @@ class TinyRun {
   std::function<bool()> interrupted;
 };
 
+// Codes of eight bits are numbers, too.
 inline std::vector<float> floats_of(const std::vector<TensorToStore>& tensors) {
   std::vector<float> all;
   const auto append = [&]<class T>(const TensorToStore& tensor) {
     for (std::size_t at = 0; at < tensor.bytes.size(); at += sizeof(T)) {
       T value;
       std::memcpy(&value, tensor.bytes.data() + at, sizeof value);
-      all.push_back(to_float(value));
+      if constexpr (sizeof value == 1) {
+        all.push_back(value);
+      } else {
+        all.push_back(to_float(value));
+      }
     }
   };
   for (const TensorToStore& tensor : tensors) {
     if (tensor.dtype == "F32") {
       append.operator()<float>(tensor);
+    } else if (tensor.dtype == "I8") {
+      append.operator()<std::int8_t>(tensor);
+    } else if (tensor.dtype == "U8") {
+      append.operator()<std::uint8_t>(tensor);
     } else {
       append.operator()<bf16>(tensor);
     }

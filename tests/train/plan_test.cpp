@@ -40,7 +40,7 @@ RunConfig random_config(std::mt19937& random) {
   config.memory.segments = random() % 2 == 0 ? Segments::kFixed : Segments::kExpandable;
   config.memory.logits = pick({0, 1}) == 0 ? Logits::kChunked : Logits::kFull;
   config.memory.logits_rows = pick({1, 8, 50, 1024});
-  config.memory.moments = pick({0, 1}) == 0 ? Moments::kFloat32 : Moments::kBFloat16;
+  config.memory.moments = static_cast<Moments>(pick({0, 1, 2}));
   config.memory.master_weights = pick({0, 1}) == 0;
   config.checkpoint.always_save_checkpoint = false;
   return config;
@@ -49,7 +49,7 @@ RunConfig random_config(std::mt19937& random) {
 std::string describe(const RunConfig& c) {
   return concat("layers ", c.model.n_layer, ", heads ", c.model.n_head, ", width ", c.model.n_embd,
                 ", block ", c.model.block_size, ", vocabulary ", c.model.vocab_size, ", ",
-                name_of(c.dtype), c.memory.moments == Moments::kBFloat16 ? ", bf16 moments" : "",
+                name_of(c.dtype), ", moments ", static_cast<int>(c.memory.moments),
                 c.memory.master_weights ? "" : ", no masters", ", batch ", c.training.batch_size,
                 " x ", c.training.gradient_accumulation_steps, ", iterations ",
                 c.training.max_iters, ", recompute ", name_of(*c.memory.recompute), " x ",
@@ -144,6 +144,12 @@ TEST(Predict, KnowsWhatNarrowStorageSaves) {
   EXPECT_EQ(by_tag(test::kLeanest, Tag::kMasterWeights), 0u);
   EXPECT_EQ(by_tag({DType::kBFloat16}, Tag::kOptimizer) - by_tag(test::kLeanest, Tag::kOptimizer),
             2 * weights);
+
+  // A byte an element, and 4 for each 256 of them; each tensor in whole units of 512 bytes.
+  const std::size_t wide = by_tag({DType::kBFloat16}, Tag::kOptimizer);
+  const std::size_t codes = by_tag({DType::kBFloat16, Moments::kInt8}, Tag::kOptimizer);
+  EXPECT_NEAR(static_cast<double>(wide - codes), 3.0 * static_cast<double>(weights),
+              static_cast<double>(weights) / 64 + 2048);
 }
 
 TEST(Predict, NamesTheFirstTensorThatDoesNotFit) {

@@ -102,7 +102,7 @@ TEST_P(Recovery, AtEveryAllocationOfAnEvaluationGivesTheSameLosses) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, Recovery,
                          testing::Values(Storage{DType::kFloat32}, Storage{DType::kBFloat16},
-                                         kLeanest),
+                                         kLeanest, Storage{DType::kFloat32, Moments::kInt8}),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
 // Splits of one step differ by the order of fp32 sums only: same samples, same dropout masks.

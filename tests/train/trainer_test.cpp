@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "gpt2train/core/moment_code.h"
 #include "tests/support/tiny_run.h"
 
 namespace gpt2train {
@@ -96,7 +97,9 @@ TEST_P(Resume, ContinuesBitForBit) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, Resume,
                          testing::Values(Storage{DType::kFloat32}, Storage{DType::kBFloat16},
-                                         Storage{DType::kFloat32, Moments::kBFloat16}, kLeanest),
+                                         Storage{DType::kFloat32, Moments::kBFloat16}, kLeanest,
+                                         Storage{DType::kFloat32, Moments::kInt8},
+                                         Storage{DType::kBFloat16, Moments::kInt8, false}),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
 std::vector<float> rounded(std::vector<float> values, bool to_bf16) {
@@ -120,6 +123,66 @@ TEST(Resume, TakesWhatWasStoredOtherwise) {
     const bool narrower = !after.master_weights;
     EXPECT_EQ(weights_of(resumed.state()), rounded(weights_of(trainer.state()), narrower));
     EXPECT_EQ(moments_of(resumed.state()), rounded(moments_of(trainer.state()), narrower));
+  }
+}
+
+struct MomentValue {
+  float value = 0.0f, scale = 0.0f;  // of the block, where it is a code
+};
+
+template <class Code>
+void append_values(std::vector<MomentValue>& to, const ModelState& state, const TensorView& flat,
+                   const TensorView& scales) {
+  for (const Parameter& parameter : state.layout().list()) {
+    const TensorView view = state.layout().view(flat, parameter);
+    for (std::int64_t i = 0; i < view.count(); ++i) {
+      if (scales.present()) {
+        const float scale = scales.as<float>()[(parameter.offset + i) / kCodeBlock];
+        to.push_back({decode(view.as<Code>()[i], scale), scale});
+      } else {
+        to.push_back({view.as<float>()[i], 0.0f});
+      }
+    }
+  }
+}
+
+// Trained with moments of `before`, then loaded with those of `after`.
+std::pair<std::vector<MomentValue>, std::vector<MomentValue>> moments_before_and_after(
+    Moments before, Moments after) {
+  const auto values = [](const ModelState& state) {
+    std::vector<MomentValue> all;
+    append_values<std::int8_t>(all, state, state.flat_m(), state.m_scales());
+    append_values<std::uint8_t>(all, state, state.flat_v(), state.v_scales());
+    return all;
+  };
+  RunConfig config = with_storage(tiny_config(), {.moments = before});
+  TinyRun first(config);
+  Trainer trainer(first.setup());
+  trainer.run();
+  config.memory.moments = after;
+  config.init_from = "resume";
+  config.out_dir = first.directory.path();
+  TinyRun second(config);
+  const Trainer resumed(second.setup());
+  return {values(trainer.state()), values(resumed.state())};
+}
+
+TEST(Resume, TakesCodesAsTheirValues) {
+  const auto [codes, floats] = moments_before_and_after(Moments::kInt8, Moments::kFloat32);
+  int others = 0;
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    ASSERT_EQ(floats[i].value, codes[i].value) << i;
+    others += codes[i].value != 0.0f ? 1 : 0;
+  }
+  EXPECT_GT(others, static_cast<int>(codes.size() / 2));
+}
+
+// The largest distance of a level from the next is 2 / 127 of the scale.
+TEST(Resume, TakesFloatsAsTheCodesNearestToThem) {
+  const auto [floats, codes] = moments_before_and_after(Moments::kFloat32, Moments::kInt8);
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    ASSERT_LE(std::abs(floats[i].value), codes[i].scale) << i;
+    ASSERT_NEAR(floats[i].value, codes[i].value, codes[i].scale / 127.0f) << i;
   }
 }
 
@@ -150,7 +213,9 @@ TEST(Trainer, NarrowStorageFollowsTheCurve) {
   };
   const double expected = last_loss({DType::kBFloat16});
   for (const Storage& storage : {Storage{DType::kBFloat16, Moments::kBFloat16},
-                                 Storage{DType::kBFloat16, Moments::kFloat32, false}, kLeanest}) {
+                                 Storage{DType::kBFloat16, Moments::kFloat32, false}, kLeanest,
+                                 Storage{DType::kBFloat16, Moments::kInt8},
+                                 Storage{DType::kBFloat16, Moments::kInt8, false}}) {
     EXPECT_NEAR(last_loss(storage), expected, 3e-3) << name_of(storage);
   }
 }

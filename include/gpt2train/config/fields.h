@@ -104,7 +104,7 @@ void visit_fields(Visitor&& visit, Config& top) {
              "of block, how many of the first; 0: all, or what auto finds", Range{0, 1024});
   GPT2_FIELD(memory, logits, "chunked: logits_rows at a time; full: all rows, as in nanoGPT");
   GPT2_FIELD(memory, logits_rows, "rows (tokens) of a chunk of logits", kCount);
-  GPT2_FIELD(memory, moments, "of AdamW, as stored; bfloat16 is rounded stochastically");
+  GPT2_FIELD(memory, moments, "of AdamW, as stored; what is not float32 is rounded stochastically");
   GPT2_FIELD(memory, master_weights, "false: no float32 weights beside bfloat16 ones");
 }
 

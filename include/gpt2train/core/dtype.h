@@ -17,7 +17,7 @@ struct fp16 {
   std::uint16_t bits;
 };
 
-enum class DType : std::uint8_t { kFloat32, kBFloat16, kFloat16, kInt32 };
+enum class DType : std::uint8_t { kFloat32, kBFloat16, kFloat16, kInt32, kInt8, kUInt8 };
 
 template <class T>
 struct DTypeOf;  // undefined on purpose: an unsupported T is a compile error
@@ -37,6 +37,14 @@ template <>
 struct DTypeOf<std::int32_t> {
   static constexpr DType value = DType::kInt32;
 };
+template <>
+struct DTypeOf<std::int8_t> {
+  static constexpr DType value = DType::kInt8;
+};
+template <>
+struct DTypeOf<std::uint8_t> {
+  static constexpr DType value = DType::kUInt8;
+};
 
 constexpr std::size_t size_of(DType dtype) {
   switch (dtype) {
@@ -46,6 +54,9 @@ constexpr std::size_t size_of(DType dtype) {
     case DType::kBFloat16:
     case DType::kFloat16:
       return 2;
+    case DType::kInt8:
+    case DType::kUInt8:
+      return 1;
   }
   return 0;
 }
@@ -60,6 +71,10 @@ constexpr const char* name_of(DType dtype) {
       return "fp16";
     case DType::kInt32:
       return "int32";
+    case DType::kInt8:
+      return "int8";
+    case DType::kUInt8:
+      return "uint8";
   }
   return "?";
 }
@@ -75,6 +90,8 @@ void dispatch_float(DType dtype, const char* op, Fn&& fn) {
       return fn.template operator()<bf16>();
     case DType::kFloat16:
     case DType::kInt32:
+    case DType::kInt8:
+    case DType::kUInt8:
       break;
   }
   throw InternalError(concat(op, ": no kernel for dtype ", name_of(dtype)));

@@ -10,14 +10,15 @@ enum class Role : std::uint8_t {
   kActivation,
   kGradient,
   kMasterWeight,
-  kMoment,
+  kFirstMoment,
+  kSecondMoment,
   kStatistic,
 };
 
 struct Precision {
   DType compute = DType::kFloat32;   // weights as the kernels read them, and activations
   DType gradient = DType::kFloat32;  // accumulated over micro-batches, so wider than compute
-  DType moment = DType::kFloat32;    // or bf16, rounded stochastically
+  DType moment = DType::kFloat32;    // or bf16 or int8, rounded stochastically
   bool masters = true;               // false: AdamW rounds the weights themselves stochastically
 
   // AdamW updates fp32 weights; where the kernels read a narrower copy, it is rounded from them.
@@ -30,8 +31,10 @@ struct Precision {
         return compute;
       case Role::kGradient:
         return gradient;
-      case Role::kMoment:
+      case Role::kFirstMoment:
         return moment;
+      case Role::kSecondMoment:  // is never negative
+        return moment == DType::kInt8 ? DType::kUInt8 : moment;
       case Role::kMasterWeight:
       case Role::kStatistic:
         return DType::kFloat32;

@@ -70,8 +70,8 @@ constexpr std::uint64_t below(std::uint64_t word, std::uint64_t bound) {
   return static_cast<std::uint64_t>((static_cast<unsigned __int128>(word) * bound) >> 64);
 }
 
-// Stochastic rounding of what an update of the optimizer stores in bf16: element e of the flat
-// array that `use` names draws random_half(random_words(seed, use, update, 0, e / 8), e % 8).
+// Stochastic rounding of what an update of the optimizer stores in 16 or 8 bits: element e of the
+// flat array that `use` names draws random_half(random_words(seed, use, update, 0, e / 8), e % 8).
 struct Rounding {
   std::uint64_t seed = 0;
   std::uint64_t update = 0;

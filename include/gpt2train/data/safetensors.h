@@ -49,7 +49,7 @@ class SafetensorsFile {
 
 struct TensorToStore {
   std::string name;
-  std::string dtype;  // "F32", "BF16"
+  std::string dtype;  // "F32", "BF16", "I8", "U8"
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;  // contiguous; a device's address is as good
 };

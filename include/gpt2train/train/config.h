@@ -57,7 +57,7 @@ struct MemoryLimit {
   double fraction = 0.0;
 };
 
-enum class Moments : std::uint8_t { kFloat32, kBFloat16 };
+enum class Moments : std::uint8_t { kFloat32, kBFloat16, kInt8 };
 
 struct MemoryConfig {
   MemoryLimit limit = {};

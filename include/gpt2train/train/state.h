@@ -32,6 +32,8 @@ class ModelState {
   TensorView flat_gradients() const { return gradients_; }
   TensorView flat_m() const { return m_; }
   TensorView flat_v() const { return v_; }
+  TensorView m_scales() const { return m_scales_; }  // absent but for moments of eight bits
+  TensorView v_scales() const { return v_scales_; }
   TensorView grad_state() const { return grad_state_; }  // (kGradStateCount) fp32
   // (1) fp32, in grad_state: both come back to the host at once.
   TensorView loss_cell() const {
@@ -48,7 +50,8 @@ class ModelState {
   // throws DataError with what was found and expected; tensors that are not ours are ignored. What
   // is loaded into 16 bits is rounded to nearest.
   void load_weights(const Exec& exec, const SafetensorsFile& file, bool hf_orientation);
-  // Moments ("m.<name>", "v.<name>"), written by checkpoint_optimizer().
+  // Moments ("m.<name>", "v.<name>", and "m.scales", "v.scales" of blocks of the flat arrays where
+  // those are codes of eight bits), written by checkpoint_optimizer().
   void load_optimizer(const Exec& exec, const SafetensorsFile& file);
 
   // What a checkpoint stores: updated weights and moments in their dtypes, without padding, where
@@ -60,8 +63,13 @@ class ModelState {
   void load_parameter(const Exec& exec, const TensorView& flat, const Parameter& parameter,
                       const SafetensorsFile& file, const std::string& name, bool transpose) const;
 
+  void clear_the_rest(const Exec& exec) const;  // all but weights
+  template <class Code>
+  void load_codes(const Exec& exec, const TensorView& flat, const TensorView& scales,
+                  const SafetensorsFile& file, const std::string& prefix) const;
+
   ParameterLayout layout_;
-  Tensor weights_, masters_, gradients_, m_, v_, grad_state_;
+  Tensor weights_, masters_, gradients_, m_, v_, m_scales_, v_scales_, grad_state_;
   ModelTensors weight_tensors_, gradient_tensors_;
 };
 
