@@ -18,6 +18,7 @@ namespace gpt2train {
 
 struct KernelTable {
   const char* name = nullptr;
+  bool has_own_memory = false;  // apart from the host's, of which kernels reach what is pinned
 
   void (*embedding_forward)(const EmbeddingForward&, Stream) = nullptr;
   void (*embedding_backward)(const EmbeddingBackward&, Stream) = nullptr;

@@ -54,6 +54,7 @@ const KernelTable& cuda_scratch() {
   static const KernelTable kTable = [] {
     KernelTable table;
     table.name = "cuda";
+    table.has_own_memory = true;
     table.embedding_backward_workspace = cuda::embedding_backward_workspace;
     table.matmul_workspace = cuda::matmul_workspace;
     table.bias_backward_workspace = cuda::bias_backward_workspace;

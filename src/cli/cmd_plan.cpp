@@ -40,6 +40,9 @@ void print_json(const std::vector<Candidate>& candidates, const Candidate& chose
   nlohmann::ordered_json json = {{"fits", chosen.prediction.fits()}, {"budget_bytes", budget}};
   json["predicted_peak_bytes"] = chosen.prediction.stats.peak_allocated_bytes;
   json["predicted_reserved_bytes"] = chosen.prediction.stats.peak_reserved_bytes;
+  if (chosen.prediction.host_bytes > 0) {
+    json["predicted_host_bytes"] = chosen.prediction.host_bytes;
+  }
   json.update(to_json(chosen.plan));
   json["peak_by_category"] = to_json(chosen.prediction.stats.by_tag_at_peak);
   json["peak_by_phase"] = peaks_by_phase(chosen.prediction.stats);
@@ -72,6 +75,9 @@ void print_table(const ModelConfig& model, const std::vector<Candidate>& candida
   if (chosen.prediction.fits()) {
     fmt::print("\n{}\n", memory_table(chosen.prediction.stats));
   }
+  if (chosen.prediction.host_bytes > 0) {
+    fmt::print("\nhost memory {}\n", human_bytes(chosen.prediction.host_bytes));
+  }
 }
 
 struct Target {
@@ -90,6 +96,7 @@ Target target_of(const RunConfig& config) {
     if (!known) throw;
     return {cuda_scratch_for(config), resolve_budget(config.memory, {})};
   }
+  check_offload(config, *backend);
   return {kernels_for(config, *backend), resolve_budget(config.memory, backend->info())};
 }
 

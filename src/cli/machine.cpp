@@ -77,6 +77,12 @@ std::size_t resolve_budget(const MemoryConfig& config, const DeviceInfo& device)
   return available;
 }
 
+void check_offload(const RunConfig& config, const Backend& backend) {
+  if (config.memory.offload == Offload::kNone || backend.kernels().has_own_memory) return;
+  throw ConfigError("memory.offload",
+                    "needs a CUDA device; on a CPU, all memory is the host's already");
+}
+
 std::unique_ptr<Backend> open_backend(DeviceChoice device) {
   if (device == DeviceChoice::kCpu) return open_cpu_backend();
   try {

@@ -18,6 +18,9 @@ std::size_t resolve_budget(const MemoryConfig& config, const DeviceInfo& device)
 // auto is CUDA where it can be opened, and the CPU otherwise. Throws DeviceError.
 std::unique_ptr<Backend> open_backend(DeviceChoice device);
 
+// Throws ConfigError where memory.offload has nothing to keep off: on a CPU.
+void check_offload(const RunConfig& config, const Backend& backend);
+
 // Lines about who has memory on the device: other processes, and this one, whose part beyond
 // `reserved_bytes` (what the ledger holds now) is the driver's context and libraries. Empty where
 // nobody tells.

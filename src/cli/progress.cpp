@@ -75,6 +75,9 @@ void Progress::on_plan(const PlanEvent& event) {
                      human_bytes(stats.peak_allocated_bytes),
                      human_bytes(stats.peak_reserved_bytes), human_bytes(event.budget_bytes)));
   }
+  if (event.prediction.host_bytes > 0) {
+    line("       and of host memory " + human_bytes(event.prediction.host_bytes));
+  }
 }
 
 void Progress::on_step(const StepEvent& event) {
@@ -144,6 +147,10 @@ void Progress::on_end(const EndEvent& event) {
   line("peak memory, measured:  " + bytes_text(event.stats.peak_allocated_bytes));
   line("reserved,    predicted: " + bytes_text(predicted.peak_reserved_bytes));
   line("reserved,    measured:  " + bytes_text(event.stats.peak_reserved_bytes));
+  if (event.host_bytes > 0) {
+    line("host memory, predicted: " + bytes_text(event.prediction.host_bytes));
+    line("host memory, measured:  " + bytes_text(event.host_bytes));
+  }
 }
 
 void Progress::on_note(const std::string& text) {

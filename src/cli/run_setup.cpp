@@ -8,6 +8,7 @@ namespace {
 
 const RunConfig& checked(const RunConfig& config, const Backend& backend) {
   check_dtype(config, backend);
+  check_offload(config, backend);
   return config;
 }
 

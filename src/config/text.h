@@ -78,6 +78,11 @@ struct Words<Moments> {
                                    Word{"bf16", Moments::kBFloat16}};
 };
 template <>
+struct Words<Offload> {
+  static constexpr std::array list{Word{"none", Offload::kNone}, Word{"moments", Offload::kMoments},
+                                   Word{"optimizer", Offload::kOptimizer}};
+};
+template <>
 struct Words<std::optional<Recompute>> {
   static constexpr std::array<Word<std::optional<Recompute>>, 5> list{
       {{"auto", std::nullopt},

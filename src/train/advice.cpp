@@ -29,7 +29,7 @@ struct Change {
   Edit edit;
 };
 
-std::vector<Change> single_changes(const RunConfig& config) {
+std::vector<Change> single_changes(const KernelTable& kernels, const RunConfig& config) {
   std::vector<Change> changes;
   const auto add = [&](std::string text, const Edit& edit) {
     RunConfig trial = config;
@@ -56,6 +56,12 @@ std::vector<Change> single_changes(const RunConfig& config) {
   add("--master_weights=false", [](RunConfig& c) {
     return std::exchange(c.memory.master_weights, false) && c.dtype == DType::kBFloat16;
   });
+  for (const auto& [text, offload] : {std::pair("--offload=moments", Offload::kMoments),
+                                      {"--offload=optimizer", Offload::kOptimizer}}) {
+    add(text, [&kernels, offload = offload](RunConfig& c) {
+      return kernels.has_own_memory && std::exchange(c.memory.offload, offload) < offload;
+    });
+  }
   add("--dtype=bfloat16",
       [](RunConfig& c) { return std::exchange(c.dtype, DType::kBFloat16) == DType::kFloat32; });
   for (std::int64_t size = config.model.block_size / 2; size >= 32; size /= 2) {
@@ -88,7 +94,7 @@ Advice advise(const KernelTable& kernels, const RunConfig& config, std::size_t b
   advice.smallest_budget_bytes = smallest_reserved(kernels, config, CachingAllocator::kNoBudget);
 
   std::string suggested;  // one suggestion a setting: the smallest change of it that fits
-  for (const Change& change : single_changes(config)) {
+  for (const Change& change : single_changes(kernels, config)) {
     const std::string setting = change.text.substr(0, change.text.find('='));
     if (setting == suggested) continue;
     RunConfig trial = config;

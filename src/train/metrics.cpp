@@ -35,6 +35,7 @@ void MetricsFile::on_plan(const PlanEvent& event) {
   json["fits"] = event.prediction.fits();
   json["predicted_peak_bytes"] = event.prediction.stats.peak_allocated_bytes;
   json["predicted_reserved_bytes"] = event.prediction.stats.peak_reserved_bytes;
+  if (event.prediction.host_bytes > 0) json["predicted_host_bytes"] = event.prediction.host_bytes;
   json["peak_by_category"] = to_json(event.prediction.stats.by_tag_at_peak);
   write(json.dump());
 }
@@ -110,6 +111,10 @@ void MetricsFile::on_end(const EndEvent& event) {
   json["peak_bytes"] = event.stats.peak_allocated_bytes;
   json["predicted_reserved_bytes"] = event.prediction.stats.peak_reserved_bytes;
   json["reserved_bytes"] = event.stats.peak_reserved_bytes;
+  if (event.host_bytes > 0) {
+    json["predicted_host_bytes"] = event.prediction.host_bytes;
+    json["host_bytes"] = event.host_bytes;
+  }
   json["resident_bytes"] = event.resident_bytes;
   json["peak_by_category"] = to_json(event.stats.by_tag_at_peak);
   json["peak_by_phase"] = peaks_by_phase(event.stats);

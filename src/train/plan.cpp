@@ -112,10 +112,13 @@ Prediction predict(const KernelTable& kernels, const RunConfig& config, const Pl
                    std::size_t budget_bytes, std::int64_t first_iteration) {
   DryRunUpstream upstream;
   CachingAllocator memory(upstream, budget_bytes, config.memory.segments);
-  const Exec exec(kernels, memory, Compute::kDryRun);
+  CachingAllocator host_memory(upstream, CachingAllocator::kNoBudget);
+  Exec exec(kernels, memory, Compute::kDryRun);
+  exec.set_host_memory(&host_memory);
   Prediction prediction;
   try {
-    ModelState state(exec, config.model, precision_of(config), Purpose::kTraining);
+    ModelState state(exec, config.model, precision_of(config), Purpose::kTraining,
+                     config.memory.offload);
     std::int64_t iteration = first_iteration;
     for (int round = 0; round < kMaxRounds && !prediction.steady; ++round) {
       const std::uint64_t generation = memory.segment_generation();
@@ -128,6 +131,7 @@ Prediction predict(const KernelTable& kernels, const RunConfig& config, const Pl
     prediction.failure = error.facts();
   }
   prediction.stats = memory.stats();
+  prediction.host_bytes = host_memory.stats().peak_reserved_bytes;
   return prediction;
 }
 

@@ -111,25 +111,30 @@ std::vector<float> moments(const SafetensorsFile& file, const std::string& prefi
 }  // namespace
 
 ModelState::ModelState(const Exec& exec, const ModelConfig& config, Precision precision,
-                       Purpose purpose)
+                       Purpose purpose, Offload offload)
     : layout_(config) {
   const AllocScope scope(exec.memory(), "model");
-  const auto flat = [&](Tag tag, const char* name, Role role) {
-    return Tensor(exec.memory(), tag, name, precision.of(role), {layout_.flat_count()});
+  const auto flat = [&](CachingAllocator& memory, Tag tag, const char* name, Role role) {
+    return Tensor(memory, tag, name, precision.of(role), {layout_.flat_count()});
   };
-  weights_ = flat(Tag::kWeights, "weights", Role::kWeight);
+  weights_ = flat(exec.memory(), Tag::kWeights, "weights", Role::kWeight);
   weight_tensors_ = bind(layout_, weights_);
   if (purpose == Purpose::kInference) return;
 
+  const auto memory_of = [&](bool offloaded) -> CachingAllocator& {
+    return offloaded ? exec.host_memory() : exec.memory();
+  };
   if (precision.master_weights()) {
-    masters_ = flat(Tag::kMasterWeights, "master_weights", Role::kMasterWeight);
+    masters_ = flat(memory_of(offload == Offload::kOptimizer), Tag::kMasterWeights,
+                    "master_weights", Role::kMasterWeight);
   }
-  gradients_ = flat(Tag::kGradients, "gradients", Role::kGradient);
-  m_ = flat(Tag::kOptimizer, "adam_m", Role::kFirstMoment);
-  v_ = flat(Tag::kOptimizer, "adam_v", Role::kSecondMoment);
+  gradients_ = flat(exec.memory(), Tag::kGradients, "gradients", Role::kGradient);
+  CachingAllocator& moments = memory_of(offload != Offload::kNone);
+  m_ = flat(moments, Tag::kOptimizer, "adam_m", Role::kFirstMoment);
+  v_ = flat(moments, Tag::kOptimizer, "adam_v", Role::kSecondMoment);
   if (precision.moment == DType::kInt8) {
     const auto scales = [&](const char* name) {
-      return Tensor(exec.memory(), Tag::kOptimizer, name, DType::kFloat32,
+      return Tensor(moments, Tag::kOptimizer, name, DType::kFloat32,
                     {code_blocks(layout_.flat_count())});
     };
     m_scales_ = scales("adam_m_scales");

@@ -33,11 +33,14 @@ Trainer::Trainer(const TrainerSetup& setup)
     : setup_(setup),
       config_(setup.config),
       memory_(setup.memory),
+      pinned_(setup.backend),
+      host_memory_(pinned_, CachingAllocator::kNoBudget),
       exec_(setup.kernels, setup.memory, Compute::kRun, setup.backend.stream(),
             {.tf32 = setup.config.tf32, .tune = setup.config.tune_matmul}),
       source_{.tokens = {setup.backend, setup.train_data, setup.config.training.effective_batch(),
                          setup.config.model.block_size},
               .replay = Replay(setup.backend, setup.config.cuda_graphs)} {
+  exec_.set_host_memory(&host_memory_);
   position_.seed = config_.seed;
   plan_ = configured_plan(config_);
   if (config_.init_from == "resume") resume();
@@ -49,7 +52,7 @@ Trainer::Trainer(const TrainerSetup& setup)
   choose_initial_plan();
   try {
     state_ = std::make_unique<ModelState>(exec_, config_.model, precision_of(config_),
-                                          Purpose::kTraining);
+                                          Purpose::kTraining, config_.memory.offload);
     load();
   } catch (const OutOfMemoryError& error) {  // weights and moments alone: no plan can help
     tell_memory(error);
@@ -328,6 +331,7 @@ void Trainer::run() {
                           .stats = memory_.stats(),
                           .counts = memory_.counts(),
                           .largest_free_block_bytes = memory_.largest_free_block_bytes(),
+                          .host_bytes = host_memory_.stats().peak_reserved_bytes,
                           .resident_bytes = peak_resident_bytes(),
                           .seconds = total.seconds(),
                           .interrupted = stopped});

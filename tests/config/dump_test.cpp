@@ -88,6 +88,9 @@ class Randomizer {
   }
   void pick(PlanMode& value, const Range&) { value = one_of({PlanMode::kAuto, PlanMode::kOff}); }
   void pick(Logits& value, const Range&) { value = one_of({Logits::kChunked, Logits::kFull}); }
+  void pick(Offload& value, const Range&) {
+    value = one_of({Offload::kNone, Offload::kMoments, Offload::kOptimizer});
+  }
   void pick(Moments& value, const Range&) {
     value = one_of({Moments::kFloat32, Moments::kBFloat16, Moments::kInt8});
   }
@@ -128,7 +131,8 @@ TEST(DumpConfig, WritesSectionsInTheOrderOfTheList) {
                        "cuda_graphs: true\nattention: native\nmodel:\n  n_layer: 12\n"));
   EXPECT_TRUE(yaml.ends_with(
       "  trace: \"\"\n  recompute: auto\n  recompute_layers: 0\n"
-      "  logits: chunked\n  logits_rows: 1024\n  moments: float32\n  master_weights: true\n"));
+      "  logits: chunked\n  logits_rows: 1024\n  moments: float32\n  master_weights: true\n"
+      "  offload: none\n"));
   std::size_t at = 0;
   for (const FieldInfo& field : list_fields()) {
     at = yaml.find(field.name + ": ", at);

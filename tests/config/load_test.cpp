@@ -39,7 +39,8 @@ optimizer: {learning_rate: 1e-3, min_lr: 0, warmup_iters: 11, lr_decay_iters: 12
             weight_decay: .5, beta1: 0, beta2: 0.99, adam_eps: 1E-9, grad_clip: 2.}
 checkpoint: {checkpoint_interval: 13, keep_checkpoints: 14, always_save_checkpoint: False}
 memory: {limit: 10GiB, plan: off, device: rtx3060, trace: t.csv, recompute: gelu+layernorm,
-         logits: full, logits_rows: 15, moments: bfloat16, master_weights: false}
+         logits: full, logits_rows: 15, moments: bfloat16, master_weights: false,
+         offload: optimizer}
 )");
   EXPECT_EQ(c.out_dir, "runs/a b");
   EXPECT_EQ(c.init_from, "resume");
@@ -79,6 +80,7 @@ memory: {limit: 10GiB, plan: off, device: rtx3060, trace: t.csv, recompute: gelu
   EXPECT_EQ(c.memory.logits_rows, 15);
   EXPECT_EQ(c.memory.moments, Moments::kBFloat16);
   EXPECT_FALSE(c.memory.master_weights);
+  EXPECT_EQ(c.memory.offload, Offload::kOptimizer);
 }
 
 TEST(LoadConfig, TakesLeafNamesAtTheTopLevel) {

@@ -50,6 +50,7 @@ struct Storage {
   DType dtype = DType::kFloat32;
   Moments moments = Moments::kFloat32;
   bool master_weights = true;
+  Offload offload = Offload::kNone;
 };
 inline constexpr Storage kLeanest = {DType::kBFloat16, Moments::kBFloat16, false};
 
@@ -57,6 +58,7 @@ inline RunConfig with_storage(RunConfig config, const Storage& storage) {
   config.dtype = storage.dtype;
   config.memory.moments = storage.moments;
   config.memory.master_weights = storage.master_weights;
+  config.memory.offload = storage.offload;
   return config;
 }
 inline std::string name_of(const Storage& storage) {
@@ -64,7 +66,8 @@ inline std::string name_of(const Storage& storage) {
                 storage.moments == Moments::kFloat32    ? ""
                 : storage.moments == Moments::kBFloat16 ? "_bf16_moments"
                                                         : "_int8_moments",
-                storage.master_weights ? "" : "_no_masters");
+                storage.master_weights ? "" : "_no_masters",
+                storage.offload == Offload::kNone ? "" : "_offloaded");
 }
 inline void PrintTo(const Storage& storage, std::ostream* out) {
   *out << name_of(storage);

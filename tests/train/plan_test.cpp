@@ -42,6 +42,7 @@ RunConfig random_config(std::mt19937& random) {
   config.memory.logits_rows = pick({1, 8, 50, 1024});
   config.memory.moments = static_cast<Moments>(pick({0, 1, 2}));
   config.memory.master_weights = pick({0, 1}) == 0;
+  config.memory.offload = static_cast<Offload>(pick({0, 1, 2}));
   config.checkpoint.always_save_checkpoint = false;
   return config;
 }
@@ -50,7 +51,8 @@ std::string describe(const RunConfig& c) {
   return concat("layers ", c.model.n_layer, ", heads ", c.model.n_head, ", width ", c.model.n_embd,
                 ", block ", c.model.block_size, ", vocabulary ", c.model.vocab_size, ", ",
                 name_of(c.dtype), ", moments ", static_cast<int>(c.memory.moments),
-                c.memory.master_weights ? "" : ", no masters", ", batch ", c.training.batch_size,
+                c.memory.master_weights ? "" : ", no masters", ", offload ",
+                static_cast<int>(c.memory.offload), ", batch ", c.training.batch_size,
                 " x ", c.training.gradient_accumulation_steps, ", iterations ",
                 c.training.max_iters, ", recompute ", name_of(*c.memory.recompute), " x ",
                 c.memory.recompute_layers, ", evaluations of ", c.evaluation.eval_micro_batch,
@@ -73,6 +75,7 @@ TEST(SlowPredict, EqualsTheMeasuredPeakToTheByteForRandomConfigurations) {
     Trainer trainer(run.setup());
     trainer.run();
     expect_equal(run.recorder.end->prediction.stats, run.memory.stats());
+    EXPECT_EQ(run.recorder.end->prediction.host_bytes, run.recorder.end->host_bytes);
   }
 }
 
@@ -150,6 +153,26 @@ TEST(Predict, KnowsWhatNarrowStorageSaves) {
   const std::size_t codes = by_tag({DType::kBFloat16, Moments::kInt8}, Tag::kOptimizer);
   EXPECT_NEAR(static_cast<double>(wide - codes), 3.0 * static_cast<double>(weights),
               static_cast<double>(weights) / 64 + 2048);
+}
+
+TEST(Predict, LeavesWhatIsOffloadedToTheHost) {
+  const auto predicted = [](Offload offload) {
+    RunConfig config =
+        test::with_storage(tiny_config(), {.dtype = DType::kBFloat16, .offload = offload});
+    config.model.n_embd = 64;
+    return predict(cpu_kernels(), config, configured_plan(config), CachingAllocator::kNoBudget);
+  };
+  const auto by_tag = [](const Prediction& prediction, Tag tag) {
+    return prediction.stats.by_tag_at_peak[static_cast<std::size_t>(tag)];
+  };
+  const Prediction none = predicted(Offload::kNone), moments = predicted(Offload::kMoments);
+  const Prediction optimizer = predicted(Offload::kOptimizer);
+  EXPECT_EQ(none.host_bytes, 0u);
+  EXPECT_GE(moments.host_bytes, 4 * by_tag(none, Tag::kWeights));
+  EXPECT_EQ(by_tag(moments, Tag::kOptimizer), 512u);  // the state of the gradients
+  EXPECT_EQ(by_tag(moments, Tag::kMasterWeights), by_tag(none, Tag::kMasterWeights));
+  EXPECT_EQ(by_tag(optimizer, Tag::kOptimizer), 512u);
+  EXPECT_EQ(by_tag(optimizer, Tag::kMasterWeights), 0u);
 }
 
 TEST(Predict, NamesTheFirstTensorThatDoesNotFit) {
@@ -273,6 +296,17 @@ TEST(Advice, NamesNarrowStorage) {
   };
   EXPECT_TRUE(names("--moments=bfloat16")) << to_text(advice);
   EXPECT_TRUE(names("--master_weights=false")) << to_text(advice);
+}
+
+TEST(Advice, NamesOffloadingWhereTheDeviceHasMemoryOfItsOwn) {
+  RunConfig config = tiny_config();
+  config.model.n_embd = 256;
+  config.model.n_layer = 3;
+  for (const auto& [kernels, named] : {std::pair(&cuda_scratch(), true), {&cpu_kernels(), false}}) {
+    const Advice free = advise(*kernels, config, CachingAllocator::kNoBudget);
+    const std::string text = to_text(advise(*kernels, config, free.smallest_budget_bytes * 9 / 10));
+    EXPECT_EQ(text.find("--offload=moments") != std::string::npos, named) << text;
+  }
 }
 
 }  // namespace

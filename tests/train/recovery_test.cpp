@@ -101,7 +101,8 @@ TEST_P(Recovery, AtEveryAllocationOfAnEvaluationGivesTheSameLosses) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, Recovery,
                          testing::Values(Storage{DType::kFloat32}, Storage{DType::kBFloat16},
-                                         Storage{DType::kBFloat16, Moments::kInt8, false}),
+                                         Storage{DType::kBFloat16, Moments::kInt8, false,
+                                                 Offload::kOptimizer}),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
 // Splits of one step differ by the order of fp32 sums only: same samples, same dropout masks.

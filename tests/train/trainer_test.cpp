@@ -99,7 +99,8 @@ INSTANTIATE_TEST_SUITE_P(Cpu, Resume,
                          testing::Values(Storage{DType::kFloat32}, Storage{DType::kBFloat16},
                                          Storage{DType::kFloat32, Moments::kBFloat16}, kLeanest,
                                          Storage{DType::kFloat32, Moments::kInt8},
-                                         Storage{DType::kBFloat16, Moments::kInt8, false}),
+                                         Storage{DType::kBFloat16, Moments::kInt8, true,
+                                                 Offload::kOptimizer}),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
 std::vector<float> rounded(std::vector<float> values, bool to_bf16) {

@@ -106,6 +106,7 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(memory, logits_rows, "rows (tokens) of a chunk of logits", kCount);
   GPT2_FIELD(memory, moments, "of AdamW, as stored; what is not float32 is rounded stochastically");
   GPT2_FIELD(memory, master_weights, "false: no float32 weights beside bfloat16 ones");
+  GPT2_FIELD(memory, offload, "what a GPU keeps in host memory; optimizer: moments and masters");
 }
 
 #undef GPT2_FIELD

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -54,10 +55,12 @@ class Backend {
   // Who has memory on the device, this process among them; empty where nobody tells, as on a CPU.
   virtual std::vector<ProcessMemory> processes() const { return {}; }
 
-  // Host memory that the device copies from while the host goes on: it must stay as it is until a
-  // download has come back. Ordinary memory on a CPU.
+  // Host memory, aligned to 512 bytes, that the device copies from while the host goes on: it must
+  // stay as it is until a download has come back. Kernels reach it, too. Ordinary memory on a CPU.
   virtual std::shared_ptr<void> host_memory(std::size_t bytes) const {
-    return std::shared_ptr<void>(::operator new(bytes), [](void* p) { ::operator delete(p); });
+    constexpr std::align_val_t kAlignment{512};
+    return std::shared_ptr<void>(::operator new(bytes, kAlignment),
+                                 [](void* p) { ::operator delete(p, kAlignment); });
   }
 
   // What `work` asks of the stream, without doing it; null where the device cannot, or has no

@@ -28,6 +28,12 @@ class Exec {
 
   const KernelTable& kernels() const { return kernels_; }
   CachingAllocator& memory() const { return memory_; }
+  // Of the host, for what the settings keep off the device; it outlives the Exec.
+  CachingAllocator& host_memory() const {
+    GPT2_CHECK(host_memory_ != nullptr, "no host memory was given");
+    return *host_memory_;
+  }
+  void set_host_memory(CachingAllocator* memory) { host_memory_ = memory; }
   bool dry_run() const { return compute_ == Compute::kDryRun; }
   Stream stream() const { return stream_; }
   MatmulMode matmul() const { return matmul_; }
@@ -43,6 +49,7 @@ class Exec {
   Stream stream_;
   MatmulMode matmul_;
   Profiler* profiler_ = nullptr;
+  CachingAllocator* host_memory_ = nullptr;
 };
 
 // Names what happens within: in out-of-memory messages, and on the timeline of a device's profiler.

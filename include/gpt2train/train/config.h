@@ -59,6 +59,9 @@ struct MemoryLimit {
 
 enum class Moments : std::uint8_t { kFloat32, kBFloat16, kInt8 };
 
+// What the optimizer alone touches, and host memory can have.
+enum class Offload : std::uint8_t { kNone, kMoments, kOptimizer };
+
 struct MemoryConfig {
   MemoryLimit limit = {};
   PlanMode plan = PlanMode::kAuto;  // off: start with batch_size, and lower it only on running out
@@ -72,6 +75,7 @@ struct MemoryConfig {
   std::int64_t logits_rows = 1024;      // rows of a chunk
   Moments moments = Moments::kFloat32;  // how AdamW's m and v are stored
   bool master_weights = true;           // fp32 weights beside those of 16 bits
+  Offload offload = Offload::kNone;     // kOptimizer: moments and master weights
 };
 
 }  // namespace gpt2train

@@ -66,6 +66,7 @@ struct EndEvent {
   MemoryStats stats = {};      // measured since that plan began
   MemoryCounts counts = {};    // since the start
   std::size_t largest_free_block_bytes = 0;
+  std::size_t host_bytes = 0;      // of host memory, for what is kept off the device
   std::size_t resident_bytes = 0;  // peak of the whole process, whatever was lowered on the way
   double seconds = 0.0;
   bool interrupted = false;

@@ -33,7 +33,8 @@ std::string recompute_text(const Plan& plan, const ModelConfig& model);
 // What a dry run of a whole run under a budget found.
 struct Prediction {
   MemoryStats stats = {};
-  bool steady = false;  // from some step on, no segment is taken or given back
+  std::size_t host_bytes = 0;  // of host memory, for what is kept off the device
+  bool steady = false;         // from some step on, no segment is taken or given back
   std::optional<OutOfMemoryError::Facts> failure = {};  // of the first request that cannot be met
 
   // Fits, and without giving the cache back in every step, which fits too but is slow.

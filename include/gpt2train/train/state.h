@@ -11,6 +11,7 @@
 #include "gpt2train/memory/tensor.h"
 #include "gpt2train/model/parameters.h"
 #include "gpt2train/ops/exec.h"
+#include "gpt2train/train/config.h"
 #include "kernels/optimizer.h"
 
 namespace gpt2train {
@@ -21,7 +22,9 @@ enum class Purpose : std::uint8_t { kInference, kTraining };
 // a fresh start, and so is the prediction.
 class ModelState {
  public:
-  ModelState(const Exec& exec, const ModelConfig& config, Precision precision, Purpose purpose);
+  // What `offload` names is in the host memory of `exec`.
+  ModelState(const Exec& exec, const ModelConfig& config, Precision precision, Purpose purpose,
+             Offload offload = Offload::kNone);
 
   const ParameterLayout& layout() const { return layout_; }
   const ModelTensors& weights() const { return weight_tensors_; }

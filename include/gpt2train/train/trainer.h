@@ -12,6 +12,7 @@
 #include "gpt2train/memory/allocator.h"
 #include "gpt2train/ops/backend.h"
 #include "gpt2train/ops/exec.h"
+#include "gpt2train/ops/pinned_upstream.h"
 #include "gpt2train/train/checkpoint.h"
 #include "gpt2train/train/observer.h"
 #include "gpt2train/train/plan.h"
@@ -81,6 +82,8 @@ class Trainer {
   const TrainerSetup setup_;
   const RunConfig& config_;
   CachingAllocator& memory_;
+  PinnedUpstream pinned_;
+  CachingAllocator host_memory_;
   Exec exec_;
   Plan plan_;
   Prediction prediction_;

@@ -133,7 +133,8 @@ cudaError_t cudaFree(void* data) {
 }
 
 cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
-  *data = std::malloc(bytes);
+  if (posix_memalign(data, 512, bytes) != 0) return note(cudaErrorMemoryAllocation);
+  std::memset(*data, 0xFF, bytes);
   device().pinned[*data] = bytes;
   return cudaSuccess;
 }
@@ -149,12 +150,14 @@ cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                             cudaStream_t) {
-  const void* const there = kind == cudaMemcpyHostToDevice ? to : from;
-  if (!in_device(there, bytes)) return note(cudaErrorInvalidValue);
+  const auto reached = [bytes](const void* data) {
+    return in_device(data, bytes) || is_pinned(data, bytes);
+  };
+  if (!reached(to) && !reached(from)) return note(cudaErrorInvalidValue);
   if (gpt2train::emulator::capture != nullptr) return note(cudaErrorStreamCaptureUnsupported);
-  if (kind == cudaMemcpyHostToDevice && is_pinned(from, bytes)) {
+  if (is_pinned(from, bytes)) {
     const char* const begin = static_cast<const char*>(from);
     device().reads.push_back({from, {begin, begin + bytes}});
   }
