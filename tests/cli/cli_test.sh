@@ -136,6 +136,7 @@ expect 2 'directory' -- "$program" --config out
 expect 2 'n_head|divi' -- run --out_dir=new --n_head=3
 expect 2 'dropout' -- run --out_dir=new --dropout=1.5
 expect 2 'float16' -- run --out_dir=new --dtype=float16
+expect 2 'memory.offload' -- run --out_dir=new --offload=moments
 expect 5 'cuda' -- run --out_dir=new --device=cuda
 expect 5 'cuda' -- "$program" verify --device=cuda
 expect 2 'cuDNN needs dtype' -- run --out_dir=new --attention=cudnn
