@@ -123,12 +123,11 @@ requires(sizeof(Code) == 1) class Array<Code> {
   }
   void close() {
     for_each_block([&](std::int64_t begin, std::int64_t end, float& scale) {
-      float largest = 0.0f;
-      for (std::int64_t i = begin; i < end; ++i) {
-        const float size = std::abs(values_[i]);
-        largest = size > largest ? size : largest;
-      }
-      scale = code_scale(largest);
+      Floats largest = {};
+      simd::for_each(end - begin, [&](std::int64_t i, auto lanes) {
+        largest = simd::max(simd::abs(simd::load(values_ + begin + i, lanes)), largest);
+      });
+      scale = code_scale(simd::max(largest));
       const float inverse = inverse_of(scale);
       for (std::int64_t i = begin; i < end; ++i) {
         at_[i] = encode<Code>(values_[i], inverse, random_.at<std::uint16_t>(i));
