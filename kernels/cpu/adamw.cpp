@@ -23,8 +23,8 @@ struct Factors {
 };
 
 // Elements that are opened together: whole blocks of codes, and whole vectors of random numbers.
-constexpr std::int64_t kStretch = 1024;
-static_assert(kStretch % kCodeBlock == 0 && kStretch % (8 * simd::kWidth) == 0);
+constexpr std::int64_t kOpenedTogether = 1024;
+static_assert(kOpenedTogether % kCodeBlock == 0 && kOpenedTogether % (8 * simd::kWidth) == 0);
 
 // One for each element of a stretch.
 class RandomHalves {
@@ -49,7 +49,8 @@ class RandomHalves {
  private:
   Rounding rounding_;
   RandomUse use_;
-  std::uint32_t words_[kStretch / 2 + simd::kWidth / 2];  // a vector may begin at the last element
+  std::uint32_t
+      words_[kOpenedTogether / 2 + simd::kWidth / 2];  // a vector may begin at the last element
 };
 
 // What an update reads and writes, a stretch at a time: here as it is, fp32.
@@ -158,7 +159,7 @@ requires(sizeof(Code) == 1) class Array<Code> {
   Code* at_ = nullptr;
   float* scale_at_ = nullptr;
   std::int64_t count_ = 0;
-  float values_[kStretch];
+  float values_[kOpenedTogether];
 };
 
 // Of the whole arrays. P is what is updated; T is rounded from it, or is P itself.
@@ -232,8 +233,8 @@ void update_all(const AdamW& args) {
     Arrays<P, T, M> arrays(args);
     auto range = std::partition_point(args.ranges.begin(), args.ranges.end(),
                                       [&](const DecayRange& r) { return r.end <= begin; });
-    for (std::int64_t first = begin; first < end; first += kStretch) {
-      const std::int64_t last = std::min(first + kStretch, end);
+    for (std::int64_t first = begin; first < end; first += kOpenedTogether) {
+      const std::int64_t last = std::min(first + kOpenedTogether, end);
       arrays.open(first, last - first);
       for (; range != args.ranges.end() && range->begin < last; ++range) {
         Factors f = factors;

@@ -89,10 +89,12 @@ std::vector<Case> cases_of(const BenchOptions& options, const ConfigOptions& giv
       for (const std::int64_t micro : micro_batches(options, config)) {
         for (const Recompute level : kRecomputeLevels) {
           if (config.memory.recompute.value_or(level) != level) continue;
-          cases.push_back({.config = config,
-                           .plan = {.micro_batch = micro,
-                                    .accumulation = config.training.effective_batch() / micro,
-                                    .recompute = level}});
+          RunConfig one_level = config;
+          one_level.memory.recompute = level;
+          Plan plan = configured_plan(one_level);
+          plan.micro_batch = micro;
+          plan.accumulation = config.training.effective_batch() / micro;
+          cases.push_back({.config = std::move(one_level), .plan = plan});
         }
       }
     }
