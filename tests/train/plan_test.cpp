@@ -52,11 +52,11 @@ std::string describe(const RunConfig& c) {
                 ", block ", c.model.block_size, ", vocabulary ", c.model.vocab_size, ", ",
                 name_of(c.dtype), ", moments ", static_cast<int>(c.memory.moments),
                 c.memory.master_weights ? "" : ", no masters", ", offload ",
-                static_cast<int>(c.memory.offload), ", batch ", c.training.batch_size,
-                " x ", c.training.gradient_accumulation_steps, ", iterations ",
-                c.training.max_iters, ", recompute ", name_of(*c.memory.recompute), " x ",
-                c.memory.recompute_layers, ", evaluations of ", c.evaluation.eval_micro_batch,
-                ", logits ", name_of(c.memory.logits), " of ", c.memory.logits_rows);
+                static_cast<int>(c.memory.offload), ", batch ", c.training.batch_size, " x ",
+                c.training.gradient_accumulation_steps, ", iterations ", c.training.max_iters,
+                ", recompute ", name_of(*c.memory.recompute), " x ", c.memory.recompute_layers,
+                ", evaluations of ", c.evaluation.eval_micro_batch, ", logits ",
+                name_of(c.memory.logits), " of ", c.memory.logits_rows);
 }
 
 void expect_equal(const MemoryStats& predicted, const MemoryStats& measured) {
