@@ -238,10 +238,10 @@ __global__ void __launch_bounds__(kBlock)
     const float step = m[i] * f.first / (sqrtf(v[i] * f.second) + f.epsilon) + p[i] * decay;
     p[i] -= step * f.learning_rate;
   }
-  store_moment<RandomUse::kRoundFirstMoment>(a.m, a.m_scales, m, run, rounding);
-  store_moment<RandomUse::kRoundSecondMoment>(a.v, a.v_scales, v, run, rounding);
   store_updated<RandomUse::kRoundWeight>(a.updated, p, run, rounding);
   if (a.rounded != nullptr) store_run(a.rounded, p, run);
+  store_moment<RandomUse::kRoundFirstMoment>(a.m, a.m_scales, m, run, rounding);
+  store_moment<RandomUse::kRoundSecondMoment>(a.v, a.v_scales, v, run, rounding);
 }
 
 template <class P, class T, class M>

@@ -23,14 +23,14 @@ struct ReproduceOptions {
   std::string write;  // a folder for the scenarios' files
 };
 
-struct Outcome {
+struct Reproduction {
   NanogptMemory nanogpt, unlimited;  // within the card, and on one without limit
   std::int64_t nanogpt_batch = 0;    // the largest that fits
   Prediction full;                   // gpt2train, all logits at once and nothing recomputed
   std::optional<ChosenPlan> chosen;  // by default
 };
 
-Outcome run(const Scenario& scenario) {
+Reproduction run(const Scenario& scenario) {
   constexpr std::size_t kNoLimit = CachingAllocator::kNoBudget / 16;
   const RunConfig config = config_of(scenario);
   const std::size_t budget = config.memory.limit.bytes;
@@ -56,15 +56,15 @@ std::string gib(std::size_t bytes) {
 }
 
 // The claim beside what the simulation finds.
-std::string verdict(const Scenario& scenario, const Outcome& outcome) {
+std::string verdict(const Scenario& scenario, const Reproduction& found) {
   if (!scenario.nanogpt_has_it) {
-    return outcome.chosen ? "holds for gpt2train" : "does not hold";
+    return found.chosen ? "holds for gpt2train" : "does not hold";
   }
-  const bool fits = !outcome.nanogpt.failure;
+  const bool fits = !found.nanogpt.failure;
   std::string text = (scenario.claim == Claim::kFits) == fits ? "holds" : "does not hold";
   if (scenario.high_gib > 0.0) {
-    const double needs = static_cast<double>(outcome.unlimited.stats.peak_reserved_bytes) /
-                         static_cast<double>(kGiB);
+    const double needs =
+        static_cast<double>(found.unlimited.stats.peak_reserved_bytes) / static_cast<double>(kGiB);
     if (needs < scenario.low_gib)
       text += fmt::format("; the figure is too high, {:.2f} GiB", needs);
     if (needs > scenario.high_gib)
@@ -73,36 +73,36 @@ std::string verdict(const Scenario& scenario, const Outcome& outcome) {
   return text;
 }
 
-std::string nanogpt_text(const Scenario& scenario, const Outcome& outcome) {
+std::string nanogpt_text(const Scenario& scenario, const Reproduction& found) {
   if (!scenario.nanogpt_has_it) return "has no such setting";
-  const std::optional<NanogptFailure>& failure = outcome.nanogpt.failure;
-  if (!failure) return fmt::format("{}, fits", gib(outcome.unlimited.stats.peak_reserved_bytes));
+  const std::optional<NanogptFailure>& failure = found.nanogpt.failure;
+  if (!failure) return fmt::format("{}, fits", gib(found.unlimited.stats.peak_reserved_bytes));
   return fmt::format("{}; dies in {} at {} {}, {} with {} live; holds batch_size {}",
-                     gib(outcome.unlimited.stats.peak_reserved_bytes), name_of(failure->phase),
+                     gib(found.unlimited.stats.peak_reserved_bytes), name_of(failure->phase),
                      failure->tensor, failure->shape, gib(failure->requested_bytes),
-                     gib(failure->live_bytes), outcome.nanogpt_batch);
+                     gib(failure->live_bytes), found.nanogpt_batch);
 }
 
-std::string full_text(const Outcome& outcome) {
-  if (outcome.full.fits()) return gib(outcome.full.stats.peak_reserved_bytes);
-  const std::optional<OutOfMemoryError::Facts>& failure = outcome.full.failure;
+std::string full_text(const Reproduction& found) {
+  if (found.full.fits()) return gib(found.full.stats.peak_reserved_bytes);
+  const std::optional<OutOfMemoryError::Facts>& failure = found.full.failure;
   if (!failure) return "fits, giving its cache back in every step";
   return fmt::format("fails at {} {} in {}", failure->tensor, failure->shape, failure->scope);
 }
 
-std::string plan_text(const Scenario& scenario, const Outcome& outcome) {
-  if (!outcome.chosen) return "nothing fits";
-  const Plan& plan = outcome.chosen->plan;
+std::string plan_text(const Scenario& scenario, const Reproduction& found) {
+  if (!found.chosen) return "nothing fits";
+  const Plan& plan = found.chosen->plan;
   return fmt::format("{} x {}, recompute {}", plan.micro_batch, plan.accumulation,
                      recompute_text(plan, config_of(scenario).model));
 }
 
-std::string default_text(const Outcome& outcome) {
-  return outcome.chosen ? gib(outcome.chosen->prediction.stats.peak_reserved_bytes) : "";
+std::string default_text(const Reproduction& found) {
+  return found.chosen ? gib(found.chosen->prediction.stats.peak_reserved_bytes) : "";
 }
 
-Json to_json(const Scenario& scenario, const Outcome& outcome) {
-  const std::optional<NanogptFailure>& failure = outcome.nanogpt.failure;
+Json to_json(const Scenario& scenario, const Reproduction& found) {
+  const std::optional<NanogptFailure>& failure = found.nanogpt.failure;
   Json json = {{"id", scenario.id},
                {"title", scenario.title},
                {"claim", scenario.claim_text},
@@ -121,43 +121,42 @@ Json to_json(const Scenario& scenario, const Outcome& outcome) {
     json["live_bytes_at_failure"] = failure->live_bytes;
   }
   json["nanogpt"] = {{"form", name_of(scenario.form)},
-                     {"needed_bytes", outcome.unlimited.stats.peak_allocated_bytes},
-                     {"needed_reserved_bytes", outcome.unlimited.stats.peak_reserved_bytes},
-                     {"max_batch_size", outcome.nanogpt_batch}};
-  json["full_logits"] = {{"fits", outcome.full.fits()},
-                         {"predicted_peak_bytes", outcome.full.stats.peak_allocated_bytes},
+                     {"needed_bytes", found.unlimited.stats.peak_allocated_bytes},
+                     {"needed_reserved_bytes", found.unlimited.stats.peak_reserved_bytes},
+                     {"max_batch_size", found.nanogpt_batch}};
+  json["full_logits"] = {{"fits", found.full.fits()},
+                         {"predicted_peak_bytes", found.full.stats.peak_allocated_bytes},
                          {"fails_at", nullptr}};
-  if (outcome.full.failure) json["full_logits"]["fails_at"] = outcome.full.failure->tensor;
+  if (found.full.failure) json["full_logits"]["fails_at"] = found.full.failure->tensor;
   json["predicted_peak_bytes"] = nullptr;
   json["recovered_to"] = nullptr;
-  if (outcome.chosen) {
-    const Plan& plan = outcome.chosen->plan;
-    json["predicted_peak_bytes"] = outcome.chosen->prediction.stats.peak_allocated_bytes;
+  if (found.chosen) {
+    const Plan& plan = found.chosen->plan;
+    json["predicted_peak_bytes"] = found.chosen->prediction.stats.peak_allocated_bytes;
     json["recovered_to"] = {{"micro_batch", plan.micro_batch},
                             {"accumulation", plan.accumulation},
                             {"recompute", name_of(plan.recompute)},
                             {"recompute_layers", plan.block_layers}};
   }
-  json["verdict"] = verdict(scenario, outcome);
+  json["verdict"] = verdict(scenario, found);
   return json;
 }
 
-void print_text(const Scenario& scenario, const Outcome& outcome) {
+void print_text(const Scenario& scenario, const Reproduction& found) {
   fmt::print("{:<4} {}\n", scenario.id, scenario.title);
   fmt::print("     the note           {}: {}\n",
              scenario.claim == Claim::kFits ? "would fit" : "runs out", scenario.claim_text);
-  fmt::print("     {:<18} {}\n", name_of(scenario.form), nanogpt_text(scenario, outcome));
-  fmt::print("     logits: full       {}\n", full_text(outcome));
-  fmt::print("     by default         {}, {}\n", plan_text(scenario, outcome),
-             default_text(outcome));
-  fmt::print("     the note's claim   {}\n\n", verdict(scenario, outcome));
+  fmt::print("     {:<18} {}\n", name_of(scenario.form), nanogpt_text(scenario, found));
+  fmt::print("     logits: full       {}\n", full_text(found));
+  fmt::print("     by default         {}, {}\n", plan_text(scenario, found), default_text(found));
+  fmt::print("     the note's claim   {}\n\n", verdict(scenario, found));
 }
 
-void print_markdown(const Scenario& scenario, const Outcome& outcome) {
+void print_markdown(const Scenario& scenario, const Reproduction& found) {
   fmt::print("| {} | {} | {}: {} | {} | {} | {}: {} | {} |\n", scenario.id, scenario.title,
              scenario.claim == Claim::kFits ? "would fit" : "runs out", scenario.claim_text,
-             nanogpt_text(scenario, outcome), full_text(outcome), default_text(outcome),
-             plan_text(scenario, outcome), verdict(scenario, outcome));
+             nanogpt_text(scenario, found), full_text(found), default_text(found),
+             plan_text(scenario, found), verdict(scenario, found));
 }
 
 void write_configs(const std::filesystem::path& folder) {
@@ -179,11 +178,11 @@ void run(const ReproduceOptions& options) {
         "the note's claim |\n|---|---|---|---|---|---|---|\n");
   }
   for (const Scenario& scenario : scenarios()) {
-    const Outcome outcome = run(scenario);
+    const Reproduction found = run(scenario);
     if (options.json) {
-      json["scenarios"].push_back(to_json(scenario, outcome));
+      json["scenarios"].push_back(to_json(scenario, found));
     } else {
-      (options.markdown ? print_markdown : print_text)(scenario, outcome);
+      (options.markdown ? print_markdown : print_text)(scenario, found);
     }
   }
   if (options.json) fmt::print("{}\n", json.dump(2));

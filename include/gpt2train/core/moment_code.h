@@ -27,7 +27,10 @@ template <>
 struct MomentLevels<std::int8_t> {
   static constexpr int kLowest = 0, kHighest = 127;
   static constexpr float power(float level) { return level * level; }
-  static constexpr float root(float x) { return sqrtf(x); }
+  template <class Float>  // constant where the compiler knows square roots
+  static constexpr Float root(Float x) {
+    return sqrtf(x);
+  }
   static constexpr int level(std::int8_t code) { return code < 0 ? -code : code; }
   static constexpr float sign(std::int8_t code) { return code < 0 ? -1.0f : 1.0f; }
   static constexpr std::int8_t code(int level, float x) {
@@ -39,7 +42,10 @@ template <>
 struct MomentLevels<std::uint8_t> {
   static constexpr int kLowest = 1, kHighest = 256;
   static constexpr float power(float level) { return level * level * (level * level); }
-  static constexpr float root(float x) { return sqrtf(sqrtf(x)); }
+  template <class Float>
+  static constexpr Float root(Float x) {
+    return sqrtf(sqrtf(x));
+  }
   static constexpr int level(std::uint8_t code) { return code + 1; }
   static constexpr float sign(std::uint8_t) { return 1.0f; }
   static constexpr std::uint8_t code(int level, float) {
