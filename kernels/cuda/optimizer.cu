@@ -195,6 +195,7 @@ __device__ void store_moment(M* array, float* scales, const float (&from)[kCount
 #pragma unroll
     for (int i = 0; i < kCount; ++i) largest = fmaxf(largest, fabsf(from[i]));
     const float scale = code_scale(warp_max(largest));
+    warp_barrier();  // all lanes have read the old one
     if (lane_index() == 0) scales[run.first / kCodeBlock] = scale;
     const float inverse = inverse_of(scale);
     const Philox4 words = philox(rounding.counter(kUse, run.first), rounding.seed);
