@@ -48,8 +48,7 @@ run_tests() {
 
 run_tests release all
 if ! $quick; then
-  # On the emulator bfloat16 and float16 are one template: one of them is enough.
-  run_tests asan all -LE 'lint|slow' -E '^gpu_check$|^emulat.*/bf16( |$)'
+  run_tests asan all -LE 'lint|slow'
   run_tests tsan "emulated_tests emulator_tests" -R '^emulat'
 fi
 

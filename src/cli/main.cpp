@@ -77,7 +77,7 @@ int run(int argc, char** argv) {
   command("plan", "what a run will need, without running it", add_plan);
   command("profile", "where the time of a training step goes, kernel by kernel", add_profile);
   command("bench", "tokens/s against memory, plan by plan", add_bench);
-  command("reproduce", "what became of published runs that ran out of memory", add_reproduce);
+  command("reproduce", "why runs of nanoGPT ran out of memory, and what helps", add_reproduce);
   command("sample", "write text with a trained model", add_sample);
   command("verify", "check this build on this machine against reference results", add_verify);
   command("devices", "what was found, and how much memory is free", add_devices);
