@@ -107,6 +107,13 @@ grep -A12 '"id": "B",' out.txt | tr -d ' \n' | grep -q \
 "$program" profile --config tiny.yaml --steps=1 | grep -q '^matmul .*%$' || fail "profile"
 "$program" profile --config tiny.yaml --steps=1 --json | grep -q '"calls_per_step"' || fail "profile --json"
 "$program" plan --config tiny.yaml --json | grep -q '"predicted_peak_bytes"' || fail "plan --json"
+"$program" plan --config tiny.yaml --explain | grep -q '^rule of thumb' || fail "plan --explain"
+large=(--n_embd=256 --block_size=256 --batch_size=32 --memory.limit=64MiB)
+"$program" plan --config tiny.yaml "${large[@]}" --explain | grep -q '^\* the smallest that fits: --batch_size=' ||
+  fail "plan --explain finds no change"
+"$program" plan --config tiny.yaml "${large[@]}" --explain --json |
+  grep -q '"smallest_change": "--batch_size=' || fail "plan --explain --json"
+expect 4 'out of memory' -- "$program" plan --config tiny.yaml "${large[@]}" --memory.plan=off
 "$program" --help | grep -q -- '--batch_size' || fail "--help names no settings"
 "$program" --version >/dev/null || fail "--version"
 

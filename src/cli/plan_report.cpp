@@ -1,0 +1,176 @@
+#include "src/cli/plan_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "gpt2train/core/units.h"
+#include "gpt2train/memory/report.h"
+#include "gpt2train/train/json.h"
+#include "src/config/text.h"
+
+namespace gpt2train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::vector<Candidate> listed(const RunConfig& config) {
+  std::vector<Candidate> candidates;
+  const auto add = [&](Logits logits, Moments moments) {
+    const bool as_configured = logits == config.memory.logits && moments == config.memory.moments;
+    for (const Plan& plan : candidate_plans(config)) {
+      candidates.push_back(
+          {.plan = plan, .logits = logits, .moments = moments, .as_configured = as_configured});
+    }
+  };
+  add(config.memory.logits, config.memory.moments);
+  for (const Logits logits : {Logits::kChunked, Logits::kFull}) {
+    for (const Moments moments : {Moments::kFloat32, Moments::kBFloat16, Moments::kInt8}) {
+      if (logits == config.memory.logits && moments == config.memory.moments) continue;
+      add(logits, moments);
+    }
+  }
+  return candidates;
+}
+
+// What fits is worth telling if it takes less memory than all before it, what does not until
+// something does.
+std::vector<bool> worth_telling(const PlanAnswer& answer) {
+  std::vector<bool> worth;
+  constexpr std::size_t kNothingFits = std::numeric_limits<std::size_t>::max();
+  std::size_t least = kNothingFits;
+  for (const Candidate& candidate : answer.candidates) {
+    const std::size_t peak = candidate.prediction.stats.peak_allocated_bytes;
+    const bool fits = candidate.prediction.fits();
+    worth.push_back(fits ? peak < least : least == kNothingFits);
+    if (fits) least = std::min(least, peak);
+  }
+  return worth;
+}
+
+std::string verdict(const Candidate& candidate, std::size_t budget_bytes) {
+  const Prediction& prediction = candidate.prediction;
+  if (prediction.failure) {
+    return fmt::format("does not fit: {} {}", prediction.failure->tensor,
+                       prediction.failure->shape);
+  }
+  const std::size_t reserved = prediction.stats.peak_reserved_bytes;
+  return fmt::format("{:>12} {:>12} {:>12}{}", human_bytes(prediction.stats.peak_allocated_bytes),
+                     human_bytes(reserved), human_bytes(budget_bytes - reserved),
+                     prediction.steady ? "" : "  slow: gives its cache back in every step");
+}
+
+std::string row(const Candidate& candidate, const RunConfig& config, std::size_t budget_bytes,
+                char mark) {
+  return fmt::format("{} {:>11}  {:>12}  {:<15} {}", mark, candidate.plan.micro_batch,
+                     candidate.plan.accumulation, recompute_text(candidate.plan, config.model),
+                     verdict(candidate, budget_bytes));
+}
+
+// Of each combination of settings that a run would not choose by itself, the first plan that fits.
+std::string other_settings(const PlanAnswer& answer, const RunConfig& config) {
+  std::string text;
+  const Candidate* told = nullptr;
+  for (const Candidate& candidate : answer.candidates) {
+    if (candidate.as_configured || !candidate.prediction.fits()) continue;
+    if (told && told->logits == candidate.logits && told->moments == candidate.moments) continue;
+    told = &candidate;
+    text +=
+        fmt::format("{}  logits {}, moments {}\n", row(candidate, config, answer.budget_bytes, ' '),
+                    name_of(candidate.logits), text_of(candidate.moments));
+  }
+  return text;
+}
+
+Json to_json(const Candidate& candidate) {
+  Json json = to_json(candidate.plan);
+  json["logits"] = name_of(candidate.logits);
+  json["moments"] = text_of(candidate.moments);
+  json["as_configured"] = candidate.as_configured;
+  json["fits"] = candidate.prediction.fits();
+  json["predicted_peak_bytes"] = candidate.prediction.stats.peak_allocated_bytes;
+  json["predicted_reserved_bytes"] = candidate.prediction.stats.peak_reserved_bytes;
+  if (candidate.prediction.failure) json["fails_at"] = candidate.prediction.failure->tensor;
+  return json;
+}
+
+}  // namespace
+
+PlanAnswer answer_plan(const KernelTable& kernels, const RunConfig& config,
+                       std::size_t budget_bytes) {
+  PlanAnswer answer{.budget_bytes = budget_bytes, .candidates = listed(config), .chosen = {}};
+  std::vector<Candidate>& candidates = answer.candidates;
+  for (Candidate& candidate : candidates) {
+    RunConfig tried = config;
+    tried.memory.logits = candidate.logits;
+    tried.memory.moments = candidate.moments;
+    candidate.prediction = predict(kernels, tried, candidate.plan, budget_bytes);
+  }
+  const auto chosen =
+      std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& candidate) {
+        const bool allowed =
+            config.memory.plan == PlanMode::kAuto || candidate.plan == configured_plan(config);
+        return candidate.as_configured && allowed && candidate.prediction.fits();
+      });
+  if (chosen != candidates.end()) {
+    answer.chosen = static_cast<std::size_t>(chosen - candidates.begin());
+  }
+  return answer;
+}
+
+std::string to_text(const PlanAnswer& answer, const RunConfig& config, bool all) {
+  std::string text = fmt::format("budget {}\n\n", human_bytes(answer.budget_bytes));
+  text += "  micro-batch  accumulation  recompute            peak     reserved       margin\n";
+  const std::vector<bool> worth = worth_telling(answer);
+  int left_out = 0;
+  for (std::size_t i = 0; i < answer.candidates.size(); ++i) {
+    const Candidate& candidate = answer.candidates[i];
+    if (!candidate.as_configured) break;
+    if (all || worth[i] || answer.chosen == i) {
+      text += row(candidate, config, answer.budget_bytes, answer.chosen == i ? '*' : ' ') + '\n';
+    } else {
+      ++left_out;
+    }
+  }
+  if (left_out > 0) {
+    text += fmt::format("  and {} that do not fit, or need no less than a faster one (--all)\n",
+                        left_out);
+  }
+  if (const std::string others = other_settings(answer, config); !others.empty()) {
+    text += "\nthe fastest with other settings\n" + others;
+  }
+  if (answer.chosen) {
+    const Prediction& prediction = answer.candidates[*answer.chosen].prediction;
+    text +=
+        fmt::format("\n* is chosen: the fastest that fits\n\n{}\n", memory_table(prediction.stats));
+    if (prediction.host_bytes > 0) {
+      text += fmt::format("\nhost memory {}\n", human_bytes(prediction.host_bytes));
+    }
+  }
+  return text;
+}
+
+Json to_json(const PlanAnswer& answer, const RunConfig& config) {
+  // Where nothing fits, what the settings name says what is missing.
+  const auto configured = std::find_if(
+      answer.candidates.begin(), answer.candidates.end(),
+      [&](const Candidate& candidate) { return candidate.plan == configured_plan(config); });
+  const Candidate& told = answer.chosen ? answer.candidates[*answer.chosen] : *configured;
+  const Prediction& prediction = told.prediction;
+  Json json = {{"fits", answer.chosen.has_value()},
+               {"budget_bytes", answer.budget_bytes},
+               {"predicted_peak_bytes", prediction.stats.peak_allocated_bytes},
+               {"predicted_reserved_bytes", prediction.stats.peak_reserved_bytes}};
+  if (prediction.host_bytes > 0) json["predicted_host_bytes"] = prediction.host_bytes;
+  json.update(to_json(told.plan));
+  json["peak_by_category"] = gpt2train::to_json(prediction.stats.by_tag_at_peak);
+  json["peak_by_phase"] = peaks_by_phase(prediction.stats);
+  json["candidates"] = Json::array();
+  for (const Candidate& candidate : answer.candidates) {
+    json["candidates"].push_back(to_json(candidate));
+  }
+  return json;
+}
+
+}  // namespace gpt2train
