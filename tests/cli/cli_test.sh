@@ -107,6 +107,9 @@ grep -A12 '"id": "B",' out.txt | tr -d ' \n' | grep -q \
 "$program" profile --config tiny.yaml --steps=1 | grep -q '^matmul .*%$' || fail "profile"
 "$program" profile --config tiny.yaml --steps=1 --json | grep -q '"calls_per_step"' || fail "profile --json"
 "$program" plan --config tiny.yaml --json | grep -q '"predicted_peak_bytes"' || fail "plan --json"
+for config in "$source_root"/configs/train_gpt2_*_12gb.yaml; do
+  "$program" plan --config "$config" --device=cuda --memory.device=rtx3060 >out.txt || fail "$config does not fit"
+done
 "$program" plan --config tiny.yaml --explain | grep -q '^rule of thumb' || fail "plan --explain"
 large=(--n_embd=256 --block_size=256 --batch_size=32 --memory.limit=64MiB)
 "$program" plan --config tiny.yaml "${large[@]}" --explain | grep -q '^\* the smallest that fits: --batch_size=' ||
