@@ -57,11 +57,13 @@ void run(const ConfigOptions& options) {
   if (!config.memory.trace.empty()) trace.emplace(memory, config.memory.trace);
   catch_signals();
   TrainerSetup trainer_setup = setup.trainer_setup(memory, observers);
+  const bool follows_free_memory =
+      config.memory.limit.kind == MemoryLimit::Kind::kAuto && config.memory.device.empty();
   trainer_setup.budget_now = [&] {
     DeviceInfo info = setup.backend->info();
     info.available_bytes += memory.stats().reserved_bytes;
     const std::size_t free = resolve_budget({}, info);
-    return std::min(free, resolve_budget(config.memory, info));
+    return follows_free_memory ? free : std::min(free, setup.budget_bytes);
   };
   trainer_setup.interrupted = signal_seen;
   trainer_setup.peak_flops_per_second = peak_flops;

@@ -4,10 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <string_view>
 
+#include "gpt2train/config/devices.h"
 #include "gpt2train/core/error.h"
 #include "gpt2train/core/rng.h"
 #include "gpt2train/core/units.h"
@@ -16,18 +15,6 @@
 
 namespace gpt2train {
 namespace {
-
-// Memory as the documents' cards have it: what a driver reports, less what a context takes.
-struct Card {
-  std::string_view name;
-  double gib;
-};
-constexpr std::array<Card, 6> kCards = {{{"rtx3060", 11.69},
-                                         {"rtx3060-laptop", 5.79},
-                                         {"rtx4070", 11.99},
-                                         {"rtx4090", 23.64},
-                                         {"a100-40gb", 39.39},
-                                         {"h100", 79.10}}};
 
 // Fills a matrix of n * 1024 rows and columns with numbers between -1 and 1. Constants would not
 // do: they cost a GPU less power, and so raise its clock.
@@ -57,14 +44,9 @@ std::size_t resolve_budget(const MemoryConfig& config, const DeviceInfo& device)
   std::size_t available =
       device.available_bytes - std::min(device.unseen_bytes, device.available_bytes);
   if (!config.device.empty()) {
-    const auto* card = std::find_if(kCards.begin(), kCards.end(),
-                                    [&](const Card& c) { return c.name == config.device; });
-    if (card == kCards.end()) {
-      std::string known;
-      for (const Card& c : kCards) known += concat(known.empty() ? "" : ", ", c.name);
-      throw ConfigError("memory.device", concat('"', config.device, "\" is not one of ", known));
-    }
-    total = available = static_cast<std::size_t>(card->gib * static_cast<double>(kGiB));
+    const DeviceSpec card = find_device(config.device, "memory.device");
+    total = card.memory_bytes;
+    available = card.usable_bytes();
   }
   switch (config.limit.kind) {
     case MemoryLimit::Kind::kBytes:

@@ -11,8 +11,8 @@
 namespace gpt2train {
 
 // Bytes a run may reserve: memory.limit, a fraction of the (simulated) device, or for auto what is
-// available less what the ledger cannot see. Throws ConfigError for a device that is not in the
-// catalogue.
+// available less what the ledger cannot see: of a simulated card, all but its reserve. Throws
+// ConfigError for a device that is not in the catalogue.
 std::size_t resolve_budget(const MemoryConfig& config, const DeviceInfo& device);
 
 // auto is CUDA where it can be opened, and the CPU otherwise. Throws DeviceError.

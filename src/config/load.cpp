@@ -1,21 +1,14 @@
 #include "gpt2train/config/load.h"
 
-#include <yaml-cpp/eventhandler.h>
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <initializer_list>
-#include <sstream>
 #include <string_view>
 
 #include "gpt2train/config/fields.h"
 #include "gpt2train/core/error.h"
 #include "gpt2train/train/attention.h"
 #include "src/config/text.h"
+#include "src/config/yaml.h"
 
 namespace gpt2train {
 namespace {
@@ -40,47 +33,12 @@ struct Setter {
   }
 };
 
-std::string describe(const YAML::Node& node) {
-  if (node.IsScalar()) return in_quotes(node.Scalar());
-  return node.IsMap() ? "a map" : node.IsSequence() ? "a list" : "nothing";
-}
-
-// Where the document read last begins; what is in it goes nowhere.
-struct DocumentStart : YAML::EventHandler {
-  YAML::Mark mark;
-
-  void OnDocumentStart(const YAML::Mark& start) override { mark = start; }
-  void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
-  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
-  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
-                const std::string&) override {}
-  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
-                       YAML::EmitterStyle::value) override {}
-  void OnSequenceEnd() override {}
-  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
-                  YAML::EmitterStyle::value) override {}
-  void OnMapEnd() override {}
-};
-
 class ConfigLoader {
  public:
   explicit ConfigLoader(const std::string& file) : file_(file) {}
 
-  void read_file(std::string yaml) {
-    // yaml-cpp would take the zero byte for the end.
-    if (yaml.find('\0') != std::string::npos) {
-      throw ConfigError(file_, "not a text file: there is a zero byte in it");
-    }
-    // Without this, yaml-cpp 0.7 lets the end of the file close a quote that was left open.
-    yaml.erase(yaml.find_last_not_of(" \t\r\n") + 1);
-    YAML::Node top;
-    try {
-      check_single_document(yaml);
-      top = YAML::Load(yaml);
-    } catch (const YAML::Exception& error) {
-      throw ConfigError(place_of(error.mark), "not valid YAML: " + printable(error.msg));
-    }
+  void read_file(const std::string& yaml) {
+    const YAML::Node top = read_yaml(yaml, file_);
     if (!top.IsNull()) read_top_level(top);  // else blank, or comments alone
   }
 
@@ -103,29 +61,19 @@ class ConfigLoader {
     std::string where;      // how a message about the value begins: "file:line:column: path"
   };
 
-  // YAML::Load reads one document and is silent about the rest, be it one after a stray comma;
-  // YAML::LoadAll never returns from the latter.
-  void check_single_document(const std::string& yaml) const {
-    std::istringstream stream(yaml);
-    YAML::Parser parser(stream);
-    DocumentStart document;
-    parser.HandleNextDocument(document);
-    if (!parser.HandleNextDocument(document)) return;
-    throw ConfigError(place_of(document.mark), "expected one YAML document, found more");
-  }
-
   void read_top_level(const YAML::Node& top) {
     if (!top.IsMap()) {
-      throw ConfigError(place_of(top.Mark()), "expected a map of settings, found " + describe(top));
+      throw ConfigError(place_of(top.Mark(), file_),
+                        "expected a map of settings, found " + describe(top));
     }
     for (const auto& entry : top) {
-      const std::string key = read_key(entry.first);
+      const std::string key = read_key(entry.first, "a setting", file_);
       if (is_section(key)) {
         read_section(key, entry.first, entry.second);
       } else if (const FieldInfo* field = find(key)) {
         read_setting(*field, entry.first, entry.second);
       } else {
-        throw ConfigError(concat(place_of(entry.first.Mark()), ": ", printable(key)),
+        throw ConfigError(concat(place_of(entry.first.Mark(), file_), ": ", printable(key)),
                           "unknown setting" + suggest("", key));
       }
     }
@@ -139,9 +87,9 @@ class ConfigLoader {
                         "expected a map of settings, found " + describe(value));
     }
     for (const auto& entry : value) {
-      const std::string name = read_key(entry.first);
+      const std::string name = read_key(entry.first, "a setting", file_);
       const std::string path = concat(section, '.', name);
-      const std::string where = concat(place_of(entry.first.Mark()), ": ", printable(path));
+      const std::string where = concat(place_of(entry.first.Mark(), file_), ": ", printable(path));
       if (const FieldInfo* field = find(path)) {
         read_setting(*field, entry.first, entry.second);
       } else if (const FieldInfo* elsewhere = find(name)) {
@@ -163,26 +111,15 @@ class ConfigLoader {
     set(field, value.Scalar());
   }
 
-  std::string read_key(const YAML::Node& key) const {
-    if (!key.IsScalar()) {
-      throw ConfigError(place_of(key.Mark()),
-                        "expected the name of a setting, found " + describe(key));
-    }
-    if (key.Scalar() == "<<") {
-      throw ConfigError(place_of(key.Mark()), "merge keys (<<) are not supported");
-    }
-    return key.Scalar();
-  }
-
   // yaml-cpp keeps both of two equal keys, and here a setting also has two places.
   void note(const std::string& path, const YAML::Node& key, const YAML::Node& value) {
-    const std::string key_place = place_of(key.Mark());
+    const std::string key_place = place_of(key.Mark(), file_);
     for (const Given& first : given_) {
       if (first.path != path) continue;
       throw ConfigError(concat(key_place, ": ", path), "given twice, first at " + first.key_place);
     }
     // The mark of an absent value is that of whatever follows.
-    const std::string place = value.IsNull() ? key_place : place_of(value.Mark());
+    const std::string place = value.IsNull() ? key_place : place_of(value.Mark(), file_);
     given_.push_back({path, key_place, concat(place, ": ", path)});
   }
 
@@ -251,27 +188,14 @@ class ConfigLoader {
 
   // "; did you mean n_layer?", or nothing where no known name is near. An empty section is any.
   std::string suggest(const std::string& section, const std::string& key) const {
-    std::string best;
-    std::size_t fewest_edits = 2 + key.size() / 4;
-    const auto consider = [&](const std::string& known, const std::string& shown) {
-      const std::size_t edits = edit_distance(key, known);
-      if (edits == 0 || edits >= fewest_edits) return;
-      fewest_edits = edits;
-      best = shown;
-    };
+    Nearest nearest(key);
     for (const FieldInfo& field : fields_) {
       const bool here = section.empty() || field.section == section;
-      consider(field.name, here ? field.name : field.path());
-      consider(field.path(), field.path());
-      if (section.empty()) consider(field.section, field.section);
+      nearest.consider(field.name, here ? field.name : field.path());
+      nearest.consider(field.path(), field.path());
+      if (section.empty()) nearest.consider(field.section, field.section);
     }
-    return best.empty() ? "" : concat("; did you mean ", best, '?');
-  }
-
-  // Marks count from zero, editors from one.
-  std::string place_of(const YAML::Mark& mark) const {
-    if (mark.is_null()) return file_;
-    return concat(file_, ':', mark.line + 1, ':', mark.column + 1);
+    return nearest.question();
   }
 
   const std::string file_;
@@ -279,17 +203,6 @@ class ConfigLoader {
   RunConfig config_;
   std::vector<Given> given_;  // in order
 };
-
-std::string text_of_file(const std::string& path) {
-  if (std::error_code ignored; std::filesystem::is_directory(path, ignored)) {
-    throw ConfigError(path, "expected a YAML file, found a directory");
-  }
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw ConfigError(path, concat("cannot be read: ", std::strerror(errno)));
-  std::ostringstream text;
-  text << file.rdbuf();
-  return std::move(text).str();
-}
 
 }  // namespace
 

@@ -164,4 +164,15 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+void Nearest::consider(const std::string& known, const std::string& shown) {
+  const std::size_t edits = edit_distance(word_, known);
+  if (edits == 0 || edits >= fewest_edits_) return;
+  fewest_edits_ = edits;
+  best_ = shown;
+}
+
+std::string Nearest::question() const {
+  return best_.empty() ? "" : concat("; did you mean ", best_, '?');
+}
+
 }  // namespace gpt2train

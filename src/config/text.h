@@ -160,4 +160,19 @@ std::string in_quotes(std::string_view text);
 // neighbours.
 std::size_t edit_distance(std::string_view a, std::string_view b);
 
+// The known word that one with a slip in it most likely stands for.
+class Nearest {
+ public:
+  explicit Nearest(const std::string& word) : word_(word), fewest_edits_(2 + word.size() / 4) {}
+  // `shown` is how `known` appears in the question.
+  void consider(const std::string& known, const std::string& shown);
+  // "; did you mean n_layer?", or nothing where no known word is near.
+  std::string question() const;
+
+ private:
+  const std::string word_;
+  std::size_t fewest_edits_;
+  std::string best_;
+};
+
 }  // namespace gpt2train

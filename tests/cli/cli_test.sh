@@ -91,6 +91,12 @@ done
 grep -q '^  "failing_tensor": null' out.txt || fail "a batch that fits has a failing tensor"
 expect 2 'command line' -- "$program" plan --as llm.c
 
+# ---- cards by name -----------------------------------------------------------------------------
+card() { "$program" plan --config tiny.yaml --device=cpu --memory.device="$@" | head -n 1; }
+[ "$(card rtx3060)" = 'budget 11.22 GiB' ] || fail "an RTX 3060 has 11.69 GiB, of which 480 MiB are no run's: $(card rtx3060)"
+[ "$(card rtx3060 --memory.limit=100%)" = 'budget 11.69 GiB' ] || fail "a share is not of the whole card"
+expect 2 'memory.device: "rtx3o60" is not one of rtx3060, .*did you mean rtx3060' -- run --memory.device=rtx3o60
+
 # ---- reproduce ---------------------------------------------------------------------------------
 source_root=$(cd "$(dirname "$0")/../.." && pwd)
 "$program" reproduce --write=documents || fail "reproduce --write"
