@@ -33,6 +33,7 @@ void prepare_out_dir(const RunConfig& config) {
 }
 
 void run(const ConfigOptions& options) {
+  for (const std::string& what : ignored_settings(options.file)) fmt::print("ignored: {}\n", what);
   const RunSetup setup(options);
   const RunConfig& config = setup.config;
   if (!config.memory.trace.empty()) static_cast<void>(trace_format_of(config.memory.trace));

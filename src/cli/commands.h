@@ -10,6 +10,7 @@ namespace gpt2train {
 using Command = std::function<void()>;
 
 Command add_train(CLI::App& app);
+Command add_config(CLI::App& app);
 Command add_plan(CLI::App& app);
 Command add_bench(CLI::App& app);
 Command add_profile(CLI::App& app);

@@ -74,6 +74,7 @@ int run(int argc, char** argv) {
     commands[sub] = add(*sub);
   };
   command("train", "train, as without a command", add_train);
+  command("config", "the settings of a run as YAML, also of a nanoGPT config", add_config);
   command("plan", "what a run will need, without running it", add_plan);
   command("profile", "where the time of a training step goes, kernel by kernel", add_profile);
   command("bench", "tokens/s against memory, plan by plan", add_bench);

@@ -7,6 +7,7 @@
 #include "gpt2train/config/fields.h"
 #include "gpt2train/core/error.h"
 #include "gpt2train/train/attention.h"
+#include "src/config/python.h"
 #include "src/config/text.h"
 #include "src/config/yaml.h"
 
@@ -204,10 +205,24 @@ class ConfigLoader {
   std::vector<Given> given_;  // in order
 };
 
+bool is_python(const std::string& path) {
+  return path.ends_with(".py");
+}
+
 }  // namespace
 
 RunConfig load_config(const std::string& path, const std::vector<Override>& overrides) {
-  return parse_config(path.empty() ? "" : text_of_file(path), path, overrides);
+  if (!is_python(path)) {
+    return parse_config(path.empty() ? "" : text_of_file(path), path, overrides);
+  }
+  std::vector<Override> all = read_python(text_of_file(path), path).settings;
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  return parse_config("", path, all);
+}
+
+std::vector<std::string> ignored_settings(const std::string& path) {
+  return is_python(path) ? read_python(text_of_file(path), path).ignored
+                         : std::vector<std::string>{};
 }
 
 RunConfig parse_config(const std::string& yaml, const std::string& name,

@@ -113,6 +113,13 @@ grep -A12 '"id": "B",' out.txt | tr -d ' \n' | grep -q \
 "$program" profile --config tiny.yaml --steps=1 | grep -q '^matmul .*%$' || fail "profile"
 "$program" profile --config tiny.yaml --steps=1 --json | grep -q '"calls_per_step"' || fail "profile --json"
 "$program" plan --config tiny.yaml --json | grep -q '"predicted_peak_bytes"' || fail "plan --json"
+printf "import os\nn_layer = 2 * 3\ncompile = False\ndataset = 'shakespeare'\n" >tiny.py
+"$program" config --config tiny.py --n_head=6 >tiny_py.yaml || fail "config of a Python file"
+grep -q '^# ignored: tiny.py:3: compile' tiny_py.yaml || fail "config does not say what it passes over"
+grep -q '  n_layer: 6' tiny_py.yaml || fail "config loses a setting of a Python file"
+"$program" config --config tiny_py.yaml | diff - <(grep -v '^#' tiny_py.yaml) || fail "the YAML of config loads to something else"
+printf 'n_layer = 2\nn_head = six\n' >bad.py
+expect 2 'bad.py:2:10: nothing is known of six' -- "$program" --config bad.py
 for config in "$source_root"/configs/train_gpt2_*_12gb.yaml; do
   "$program" plan --config "$config" --device=cuda --memory.device=rtx3060 >out.txt || fail "$config does not fit"
 done

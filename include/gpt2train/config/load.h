@@ -16,8 +16,12 @@ struct Override {
 };
 
 // Defaults, then the file (an empty path: none), then the overrides in order, then the checks that
-// span settings. Throws ConfigError, where = "file:line:column" or the flag.
+// span settings. A file whose name ends in .py is a config of nanoGPT, of which simple assignments
+// are read. Throws ConfigError, where = "file:line:column" or the flag.
 RunConfig load_config(const std::string& path, const std::vector<Override>& overrides);
+
+// What load_config passes over in a nanoGPT config: "file:line: wandb_log". Empty for YAML.
+std::vector<std::string> ignored_settings(const std::string& path);
 
 // As load_config, from text: what a checkpoint stored. `name` stands for the file in messages.
 RunConfig parse_config(const std::string& yaml, const std::string& name,
