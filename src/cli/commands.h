@@ -19,5 +19,7 @@ Command add_sample(CLI::App& app);
 // Returns nothing and throws InternalError when a deviation is above its limit.
 Command add_verify(CLI::App& app);
 Command add_devices(CLI::App& app);
+Command add_manual(CLI::App& app);
+Command add_completion(CLI::App& app);
 
 }  // namespace gpt2train

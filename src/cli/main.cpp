@@ -82,6 +82,8 @@ int run(int argc, char** argv) {
   command("sample", "write text with a trained model", add_sample);
   command("verify", "check this build on this machine against reference results", add_verify);
   command("devices", "what was found, and how much memory is free", add_devices);
+  command("manual", "the manual page, for man", add_manual);
+  command("completion", "a script that completes commands and options in a shell", add_completion);
 
   if (argc == 1) {
     std::fputs(app.help().c_str(), stdout);

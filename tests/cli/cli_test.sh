@@ -133,6 +133,23 @@ expect 4 'out of memory' -- "$program" plan --config tiny.yaml "${large[@]}" --m
 "$program" --help | grep -q -- '--batch_size' || fail "--help names no settings"
 "$program" --version >/dev/null || fail "--version"
 
+# ---- what shells and man read ------------------------------------------------------------------
+"$program" manual >gpt2train.1 || fail "manual"
+grep -q '^\.B \\-\\-batch_size' gpt2train.1 || fail "the manual has no settings"
+if command -v groff >/dev/null; then
+  groff -man -Tutf8 -ww -z gpt2train.1 2>&1 | grep . && fail "groff warns of the manual"
+fi
+"$program" completion bash >completion.bash || fail "completion bash"
+completed() {
+  bash -c 'source ./completion.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _gpt2train; echo ${COMPREPLY[@]}' - "$@"
+}
+[ "$(completed gpt2train pro)" = profile ] || fail "bash completes no command"
+[ "$(completed gpt2train plan --expl)" = --explain ] || fail "bash completes no option"
+[ "$(completed gpt2train --dtype = bf)" = bfloat16 ] || fail "bash completes no value"
+"$program" completion zsh | head -n 1 | grep -q '^#compdef gpt2train' || fail "completion zsh"
+"$program" completion fish | grep -q "seen_subcommand_from plan' -l explain" || fail "completion fish"
+expect 2 'tcsh' -- "$program" completion tcsh
+
 # ---- nothing is written over -------------------------------------------------------------------
 expect 3 'holds checkpoints up to iteration 20' -- run
 before=$(md5sum <out/metrics.jsonl)
