@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <string_view>
 
+#include "gpt2train/config/devices.h"
 #include "gpt2train/config/fields.h"
 #include "gpt2train/core/error.h"
 #include "gpt2train/train/attention.h"
@@ -110,6 +111,8 @@ class ConfigLoader {
                         concat("expected ", field.type, ", found ", describe(value)));
     }
     set(field, value.Scalar());
+    const bool card = field.path() == "device" && value.Scalar() == config_.memory.device;
+    if (card) note("memory.device", key, value);
   }
 
   // yaml-cpp keeps both of two equal keys, and here a setting also has two places.
@@ -126,7 +129,23 @@ class ConfigLoader {
 
   // The text is of the setting noted last.
   void set(const FieldInfo& field, const std::string& text) {
+    DeviceChoice kind{};
+    if (field.path() == "device" && !parse(text, kind)) return set_card(field, text);
     visit_fields(Setter{field, text, given_.back().where}, config_);
+  }
+
+  // A card as the device is CUDA with the memory of that card.
+  void set_card(const FieldInfo& field, const std::string& text) {
+    Nearest nearest(text);
+    for (const DeviceSpec& card : device_catalogue()) {
+      nearest.consider(card.name, card.name);
+      if (card.name != text) continue;
+      config_.device = DeviceChoice::kCuda;
+      config_.memory.device = card.name;
+      return;
+    }
+    throw ConfigError(given_.back().where, concat("expected ", field.type, ", found ",
+                                                  in_quotes(text), nearest.question()));
   }
 
   void check_together() const {

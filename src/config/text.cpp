@@ -122,6 +122,10 @@ std::string type_of(const MemoryLimit&, const Range&) {
   return "auto, bytes (10GiB) or a fraction in (0, 1] (0.8, 80%)";
 }
 
+std::string type_of(DeviceChoice, const Range&) {
+  return "one of auto|cpu|cuda, or a card (devices --catalogue)";
+}
+
 bool contains(const Range& range, const std::string& value) {
   return contains(range, static_cast<double>(value.size()));
 }

@@ -131,6 +131,7 @@ std::string type_of(std::int64_t value, const Range& range);
 std::string type_of(std::uint64_t value, const Range& range);
 std::string type_of(double value, const Range& range);
 std::string type_of(const MemoryLimit& value, const Range& range);
+std::string type_of(DeviceChoice value, const Range& range);
 
 template <class Choice>
 std::string type_of(const Choice&, const Range&) {

@@ -167,8 +167,10 @@ TEST(ListFields, HasUniqueLeafNamesButForDevice) {
 TEST(FieldsMarkdown, IsATableOfOneRowASetting) {
   const std::string table = fields_markdown();
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), std::ssize(list_fields()) + 2);
-  EXPECT_NE(table.find("| `device` | `auto` | one of auto\\|cpu\\|cuda | where to run |\n"),
-            std::string::npos);
+  EXPECT_NE(
+      table.find("| `tf32` | `false` | one of true\\|false | float32 matrix products on a GPU: "
+                 "faster, with factors of 11 bits |\n"),
+      std::string::npos);
 }
 
 }  // namespace

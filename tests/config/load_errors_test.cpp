@@ -72,6 +72,13 @@ TEST(LoadConfigErrors, NameBothPlacesOfASettingGivenTwice) {
             "f.yaml:2:1: model: given twice, first at f.yaml:1:1");
 }
 
+TEST(LoadConfigErrors, NameBothPlacesOfACardGivenTwice) {
+  EXPECT_EQ(config_error("device: h100\nmemory: {device: rtx3060}"),
+            "f.yaml:2:10: memory.device: given twice, first at f.yaml:1:1");
+  EXPECT_EQ(config_error("memory: {device: rtx3060}\ndevice: h100"),
+            "f.yaml:2:1: memory.device: given twice, first at f.yaml:1:10");
+}
+
 TEST(LoadConfigErrors, SayWhatWasExpectedAndFound) {
   const std::string integer = "expected integer in [1, 1024], found ";
   const std::string number = "expected number in [0, 1), found ";
@@ -119,7 +126,11 @@ TEST(LoadConfigErrors, SayWhatWasExpectedAndFound) {
       {"logits_rows", "0", "expected integer in [1, 2147483648], found \"0\""},
       {"max_iters", "-1", "expected integer in [0, 2147483648], found \"-1\""},
       {"bias", "yes", "expected one of true|false, found \"yes\""},
-      {"device", "tpu", "expected one of auto|cpu|cuda, found \"tpu\""},
+      {"device", "tpu",
+       "expected one of auto|cpu|cuda, or a card (devices --catalogue), found \"tpu\""},
+      {"device", "rtx3o60",
+       "expected one of auto|cpu|cuda, or a card (devices --catalogue), found \"rtx3o60\"; did you "
+       "mean rtx3060?"},
       {"dtype", "int32", "expected one of float32|bfloat16|float16, found \"int32\""},
       {"gelu", "relu", "expected one of erf|tanh, found \"relu\""},
       {"format", "txt", "expected one of auto|nanogpt|llmc|bytes, found \"txt\""},

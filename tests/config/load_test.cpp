@@ -109,6 +109,15 @@ TEST(LoadConfig, AppliesFlagsInOrderByNameOrPath) {
   EXPECT_EQ(c.model.head_size(), 2);
 }
 
+TEST(LoadConfig, TakesACardAsTheDevice) {
+  for (const RunConfig& c : {parse_yaml("", {"device=rtx3060"}), parse_yaml("device: rtx3060"),
+                             parse_yaml("memory: {device: h100}", {"device=rtx3060"})}) {
+    EXPECT_EQ(c.device, DeviceChoice::kCuda);
+    EXPECT_EQ(c.memory.device, "rtx3060");
+  }
+  EXPECT_EQ(parse_yaml("", {"device=rtx3060", "memory.device=h100"}).memory.device, "h100");
+}
+
 TEST(LoadConfig, AcceptsShortNamesOfDtypes) {
   EXPECT_EQ(parse_yaml("dtype: fp32").dtype, DType::kFloat32);
   EXPECT_EQ(parse_yaml("dtype: bf16").dtype, DType::kBFloat16);

@@ -33,7 +33,7 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(top, out_dir, "directory for checkpoints and metrics.jsonl", kNotEmpty);
   GPT2_FIELD(top, init_from, "scratch, resume, or a safetensors file or directory", kNotEmpty);
   GPT2_FIELD(top, seed, "of initial weights, data order and dropout");
-  GPT2_FIELD(top, device, "where to run");
+  GPT2_FIELD(top, device, "where to run; a card, such as rtx3060: cuda, with memory.device");
   GPT2_FIELD(top, dtype, "of activations, and of weights as kernels read them");
   GPT2_FIELD(top, tf32, "float32 matrix products on a GPU: faster, with factors of 11 bits");
   GPT2_FIELD(top, tune_matmul, "on a GPU, choose algorithms of matrix products by timing them");
