@@ -131,9 +131,10 @@ class CudaBackend final : public Backend {
     return std::make_unique<CudaStopwatch>();
   }
   std::vector<ProcessMemory> processes() const override {
-    char bus_id[32] = {};
-    GPT2_CUDA_CHECK(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, kDevice));
-    return processes_on_gpu(bus_id);
+    return processes_on_gpu(pci_bus_id());
+  }
+  std::optional<int> utilization_percent() const override {
+    return gpu_utilization_percent(pci_bus_id());
   }
 
   std::shared_ptr<void> host_memory(std::size_t bytes) const override {
@@ -171,6 +172,11 @@ class CudaBackend final : public Backend {
     int major = 0;
     GPT2_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, kDevice));
     return major;
+  }
+  static std::string pci_bus_id() {
+    char id[32] = {};
+    GPT2_CUDA_CHECK(cudaDeviceGetPCIBusId(id, sizeof id, kDevice));
+    return id;
   }
 
   static constexpr int kDevice = 0;  // of the visible ones: CUDA_VISIBLE_DEVICES chooses

@@ -18,6 +18,9 @@ struct ProcessInfo {
   unsigned long long used_bytes;  // all ones: not available
   unsigned gpu_instance, compute_instance;
 };
+struct Utilization {
+  unsigned gpu_percent, memory_percent;
+};
 
 class Library {
  public:
@@ -26,12 +29,13 @@ class Library {
              find(device_, "nvmlDeviceGetHandleByPciBusId_v2") &&
              find(compute_, "nvmlDeviceGetComputeRunningProcesses_v3") &&
              find(graphics_, "nvmlDeviceGetGraphicsRunningProcesses_v3") &&
-             find(name_, "nvmlSystemGetProcessName") && init_() == kSuccess;
+             find(name_, "nvmlSystemGetProcessName") &&
+             find(utilization_, "nvmlDeviceGetUtilizationRates") && init_() == kSuccess;
   }
 
   std::vector<ProcessMemory> processes(const std::string& pci_bus_id) const {
     NvmlDevice device = nullptr;
-    if (!ready_ || device_(pci_bus_id.c_str(), &device) != kSuccess) return {};
+    if (!find_device(pci_bus_id, device)) return {};
     std::vector<ProcessMemory> found;
     for (const List list : {compute_, graphics_}) {
       for (const ProcessInfo& info : listed(list, device)) {
@@ -47,6 +51,13 @@ class Library {
     return found;
   }
 
+  std::optional<int> utilization_percent(const std::string& pci_bus_id) const {
+    NvmlDevice device = nullptr;
+    Utilization rates = {};
+    if (!find_device(pci_bus_id, device) || utilization_(device, &rates) != kSuccess) return {};
+    return static_cast<int>(rates.gpu_percent);
+  }
+
  private:
   using List = Status (*)(NvmlDevice, unsigned* count, ProcessInfo*);
 
@@ -54,6 +65,10 @@ class Library {
   bool find(Function& function, const char* name) {
     function = reinterpret_cast<Function>(dlsym(handle_, name));
     return function != nullptr;
+  }
+
+  bool find_device(const std::string& pci_bus_id, NvmlDevice& device) const {
+    return ready_ && device_(pci_bus_id.c_str(), &device) == kSuccess;
   }
 
   // Processes may come while they are counted.
@@ -85,13 +100,22 @@ class Library {
   Status (*device_)(const char* pci_bus_id, NvmlDevice*) = nullptr;
   List compute_ = nullptr, graphics_ = nullptr;
   Status (*name_)(unsigned pid, char* name, unsigned length) = nullptr;
+  Status (*utilization_)(NvmlDevice, Utilization*) = nullptr;
 };
+
+const Library& nvml() {
+  static const Library library;
+  return library;
+}
 
 }  // namespace
 
 std::vector<ProcessMemory> processes_on_gpu(const std::string& pci_bus_id) {
-  static const Library library;
-  return library.processes(pci_bus_id);
+  return nvml().processes(pci_bus_id);
+}
+
+std::optional<int> gpu_utilization_percent(const std::string& pci_bus_id) {
+  return nvml().utilization_percent(pci_bus_id);
 }
 
 }  // namespace gpt2train

@@ -78,6 +78,9 @@ grep -q 'to be' sample.txt || fail "the sample does not begin with its prompt"
 "$program" verify >/dev/null 2>&1 || fail "verify"
 "$program" verify --dtype=bf16 --gelu=tanh --json | grep -q '"pass": true' || fail "verify --json"
 "$program" devices | grep -q 'threads' || fail "devices"
+"$program" devices --json | grep -q '"matmul_flops_per_second": {' || fail "devices --json"
+"$program" devices --catalogue | grep -q '^rtx3060  *11.69  *11.22 ' || fail "devices --catalogue"
+"$program" devices --catalogue --json | grep -q '"memory_bytes": 12552041922' || fail "devices --catalogue --json"
 
 # ---- plan --as nanogpt -------------------------------------------------------------------------
 expect 4 "logits \\(65536, 50304\\) bf16 needs 6.14 GiB in nanoGPT's evaluation; in use 6.78 GiB" -- \
@@ -96,6 +99,11 @@ card() { "$program" plan --config tiny.yaml --device=cpu --memory.device="$@" | 
 [ "$(card rtx3060)" = 'budget 11.22 GiB' ] || fail "an RTX 3060 has 11.69 GiB, of which 480 MiB are no run's: $(card rtx3060)"
 [ "$(card rtx3060 --memory.limit=100%)" = 'budget 11.69 GiB' ] || fail "a share is not of the whole card"
 expect 2 'memory.device: "rtx3o60" is not one of rtx3060, .*did you mean rtx3060' -- run --memory.device=rtx3o60
+[ "$("$program" plan --config tiny.yaml --device=rtx3060 | head -n 1)" = 'budget 11.22 GiB' ] || fail "a card as the device"
+expect 5 'cuda' -- run --out_dir=new --device=rtx3060
+expect 2 'device: expected one of auto.cpu.cuda, or a card .*did you mean rtx3060' -- run --out_dir=new --device=rtx3o60
+printf 'mine: {memory: 8GiB}\n' >devices.yaml
+GPT2TRAIN_DEVICES=devices.yaml expect 2 'devices.yaml:1:7: mine: has no ' -- "$program" devices --catalogue
 
 # ---- reproduce ---------------------------------------------------------------------------------
 source_root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -260,6 +268,15 @@ wait $pid || fail "bench after SIGINT: exit $?"
 kept=$(wc -l <cutbench/bench.jsonl)
 grep -q "^stopped after $kept of 12 points" cutbench.txt || fail "bench after SIGINT: $(tail -n 1 cutbench.txt)"
 [ "$(grep -c '  =$' cutbench.txt)" = "$kept" ] || fail "bench after SIGINT shows other points than it kept"
+
+# ---- devices, again and again ------------------------------------------------------------------
+"$program" devices --watch=0.1 >watch.txt &
+pid=$!
+until [ "$(grep -c '^cpu .* in use, .* %' watch.txt)" -ge 3 ]; do sleep 0.05; done
+kill -INT $pid
+wait $pid || fail "devices --watch after SIGINT: exit $?"
+grep -q "$(printf '\033')" watch.txt && fail "devices --watch commands a terminal that is none"
+expect 2 'watch' -- "$program" devices --watch=0
 
 # ---- signals -----------------------------------------------------------------------------------
 run --out_dir=whole --max_iters=200 --eval_interval=100 >/dev/null 2>&1 || fail "uninterrupted run"

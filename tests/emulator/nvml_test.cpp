@@ -20,5 +20,11 @@ TEST(ProcessesOnGpu, AreListedOnceWithWhatIsTold) {
   EXPECT_TRUE(processes_on_gpu("0000:02:00.0").empty());
 }
 
+TEST(GpuUtilization, IsThatOfTheMultiprocessors) {
+  ASSERT_NE(dlopen(NVML_STAND_IN, RTLD_NOW), nullptr) << dlerror();
+  EXPECT_EQ(gpu_utilization_percent("0000:01:00.0"), 97);
+  EXPECT_EQ(gpu_utilization_percent("0000:02:00.0"), std::nullopt);
+}
+
 }  // namespace
 }  // namespace gpt2train::test

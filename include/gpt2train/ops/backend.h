@@ -54,6 +54,9 @@ class Backend {
   virtual DeviceInfo info() const = 0;
   // Who has memory on the device, this process among them; empty where nobody tells, as on a CPU.
   virtual std::vector<ProcessMemory> processes() const { return {}; }
+  // Share of the last second or so in which the device worked, for whomever; nothing where nobody
+  // tells.
+  virtual std::optional<int> utilization_percent() const { return {}; }
 
   // Host memory, aligned to 512 bytes, that the device copies from while the host goes on: it must
   // stay as it is until a download has come back. Kernels reach it, too. Ordinary memory on a CPU.
