@@ -41,8 +41,6 @@ void run(const ConfigOptions& options) {
   const bool resuming = config.init_from == "resume";
   MetricsFile metrics(config.out_dir + "/metrics.jsonl",
                       resuming ? MetricsFile::Mode::kAppend : MetricsFile::Mode::kFresh);
-  Progress progress(config);
-  ObserverList observers({&metrics, &progress});
   fmt::print("data:  {} training tokens, {} validation tokens\n", setup.train.token_count(),
              setup.val.token_count());
   if (config.attention != Attention::kNative) {
@@ -54,6 +52,8 @@ void run(const ConfigOptions& options) {
   forget_peak_resident_bytes();  // of that measurement
 
   CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
+  Progress progress(config, memory, *setup.backend);
+  ObserverList observers({&metrics, &progress});
   std::optional<MemoryTrace> trace;
   if (!config.memory.trace.empty()) trace.emplace(memory, config.memory.trace);
   catch_signals();

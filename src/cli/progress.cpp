@@ -7,12 +7,14 @@
 
 #include "gpt2train/core/units.h"
 #include "gpt2train/memory/report.h"
+#include "src/cli/progress_line.h"
+#include "src/cli/terminal.h"
 
 namespace gpt2train {
 namespace {
 
-constexpr int kBarWidth = 24;
 constexpr std::chrono::milliseconds kRedrawInterval{100};
+constexpr std::chrono::seconds kAskInterval{1};  // NVML takes milliseconds to answer
 
 std::string plan_text(const Plan& plan, const RunConfig& config) {
   return fmt::format("micro-batch {} x accumulation {}, recompute {}", plan.micro_batch,
@@ -26,8 +28,8 @@ std::string bytes_text(std::size_t bytes) {
 
 }  // namespace
 
-Progress::Progress(const RunConfig& config)
-    : config_(config), terminal_(isatty(STDOUT_FILENO) != 0) {}
+Progress::Progress(const RunConfig& config, const CachingAllocator& memory, const Backend& backend)
+    : config_(config), memory_(memory), backend_(backend) {}
 
 Progress::~Progress() {
   clear_bar();
@@ -45,14 +47,13 @@ void Progress::line(const std::string& text) {
   std::fflush(stdout);
 }
 
-void Progress::draw_bar(const std::string& text) {
-  if (!terminal_) return;
+std::optional<std::size_t> Progress::others_bytes() {
   const auto now = std::chrono::steady_clock::now();
-  if (now - drawn_ < kRedrawInterval) return;
-  drawn_ = now;
-  std::fputs(("\r" + text + "\033[K").c_str(), stdout);
-  std::fflush(stdout);
-  bar_shown_ = true;
+  if (now - others_asked_ >= kAskInterval) {
+    others_asked_ = now;
+    others_bytes_ = bytes_of_others(backend_.processes(), getpid());
+  }
+  return others_bytes_;
 }
 
 void Progress::on_plan(const PlanEvent& event) {
@@ -85,7 +86,6 @@ void Progress::on_step(const StepEvent& event) {
   const double keep = step_seconds_ == 0.0 ? 0.0 : 0.9;
   step_seconds_ = keep * step_seconds_ + (1.0 - keep) * event.step_seconds;
   tokens_per_second_ = keep * tokens_per_second_ + (1.0 - keep) * event.tokens_per_second;
-  memory_bytes_ = event.peak_bytes;
   if (event.skipped) {
     line(fmt::format(
         "iter {}: a gradient is not finite (loss {:.4f}{}); update skipped", event.step, event.loss,
@@ -101,17 +101,29 @@ void Progress::on_step(const StepEvent& event) {
 
 void Progress::on_progress(const char* what, std::int64_t step, std::int64_t done,
                            std::int64_t of) {
-  const std::int64_t last = std::max<std::int64_t>(config_.training.max_iters, 1);
-  const auto filled = static_cast<int>(step * kBarWidth / last);
-  std::string bar(kBarWidth, ' ');
-  for (int i = 0; i < filled && i < kBarWidth; ++i) bar[static_cast<std::size_t>(i)] = '=';
-  std::string text = fmt::format("[{}] {}/{} {} {}/{}", bar, step, last, what, done, of);
+  const std::optional<TerminalSize> terminal = terminal_size();
+  const auto now = std::chrono::steady_clock::now();
+  if (!terminal || now - drawn_ < kRedrawInterval) return;
+  drawn_ = now;
+  ProgressLine shown = {.step = step,
+                        .last_step = config_.training.max_iters,
+                        .what = what,
+                        .done = done,
+                        .of = of,
+                        .in_use_bytes = memory_.stats().allocated_bytes,
+                        .peak_bytes = memory_.stats().peak_allocated_bytes,
+                        .budget_bytes = memory_.budget_bytes(),
+                        .others_bytes = others_bytes()};
   if (step_seconds_ > 0.0) {
-    text += fmt::format("  loss {:.4f}  {:.0f} tok/s  mem {}  left {}", loss_, tokens_per_second_,
-                        human_bytes(memory_bytes_),
-                        human_seconds(step_seconds_ * static_cast<double>(last - step)));
+    const auto steps_left = static_cast<double>(config_.training.max_iters - step);
+    shown.pace = ProgressLine::Pace{.loss = loss_,
+                                    .tokens_per_second = tokens_per_second_,
+                                    .seconds_left = step_seconds_ * steps_left};
   }
-  draw_bar(text);
+  // A terminal wraps what reaches its last column.
+  std::fputs(("\r" + progress_line(shown, terminal->columns - 1) + "\033[K").c_str(), stdout);
+  std::fflush(stdout);
+  bar_shown_ = true;
 }
 
 void Progress::on_evaluation(const EvalEvent& event) {

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 
+#include "gpt2train/memory/allocator.h"
+#include "gpt2train/ops/backend.h"
 #include "gpt2train/train/observer.h"
 #include "gpt2train/train/run_config.h"
 
@@ -11,7 +14,8 @@ namespace gpt2train {
 
 class Progress final : public TrainObserver {
  public:
-  explicit Progress(const RunConfig& config);
+  // All three outlive it.
+  Progress(const RunConfig& config, const CachingAllocator& memory, const Backend& backend);
   ~Progress() override;
 
   void on_plan(const PlanEvent& event) override;
@@ -27,17 +31,19 @@ class Progress final : public TrainObserver {
 
  private:
   void line(const std::string& text);
-  void draw_bar(const std::string& text);
+  // Bytes that other processes have on the device, asked for once in a while.
+  std::optional<std::size_t> others_bytes();
   void clear_bar();
 
   const RunConfig& config_;
-  const bool terminal_;
+  const CachingAllocator& memory_;
+  const Backend& backend_;
   bool bar_shown_ = false;
   double loss_ = 0.0;
   double tokens_per_second_ = 0.0;  // smoothed
   double step_seconds_ = 0.0;       // smoothed
-  std::size_t memory_bytes_ = 0;
-  std::chrono::steady_clock::time_point drawn_ = {};
+  std::chrono::steady_clock::time_point drawn_ = {}, others_asked_ = {};
+  std::optional<std::size_t> others_bytes_ = {};
 };
 
 }  // namespace gpt2train
