@@ -1,27 +1,14 @@
 #include "kernels/cuda/algorithm_cache.h"
 
 #include <cctype>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <utility>
 
+#include "gpt2train/core/cache_folder.h"
+
 namespace gpt2train::cuda {
-namespace {
-
-std::string folder() {
-  const auto variable = [](const char* name) -> std::string {
-    const char* const value = std::getenv(name);
-    return value == nullptr ? "" : value;
-  };
-  if (const std::string own = variable("GPT2TRAIN_CACHE_DIR"); !own.empty()) return own;
-  if (const std::string xdg = variable("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/gpt2train";
-  if (const std::string home = variable("HOME"); !home.empty()) return home + "/.cache/gpt2train";
-  return {};
-}
-
-}  // namespace
 
 AlgorithmCache::AlgorithmCache(std::string path) : path_(std::move(path)) {
   std::ifstream file(path_);
@@ -53,7 +40,7 @@ void AlgorithmCache::add(const std::string& product, const AlgorithmWords& algor
 }
 
 std::string algorithm_cache_path(const std::string& device, std::size_t cublas_version) {
-  const std::string where = folder();
+  const std::string where = cache_folder();
   if (where.empty()) return {};
   std::string name;
   for (const char c : device) {

@@ -28,8 +28,7 @@ class AlgorithmCache {
   std::map<std::string, AlgorithmWords> known_;
 };
 
-// Of this user, for one device and one version of cuBLASLt; empty where no folder is known. In
-// $GPT2TRAIN_CACHE_DIR, else $XDG_CACHE_HOME/gpt2train, else ~/.cache/gpt2train.
+// In cache_folder(), for one device and one version of cuBLASLt; empty where no folder is known.
 std::string algorithm_cache_path(const std::string& device, std::size_t cublas_version);
 
 }  // namespace gpt2train::cuda

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "gpt2train/config/fields.h"
+#include "gpt2train/core/cache_folder.h"
 #include "gpt2train/core/error.h"
 #include "gpt2train/train/json.h"
 #include "src/config/text.h"
@@ -20,9 +21,14 @@ using Json = nlohmann::ordered_json;
 
 // Neither speed nor memory of a step depends on these, or a point says them in its own words.
 const std::set<std::string> kLeftOut = {
-    "out_dir",     "init_from",     "seed",         "device",          "data",
-    "training",    "evaluation",    "optimizer",    "checkpoint",      "memory.limit",
-    "memory.plan", "memory.device", "memory.trace", "memory.recompute"};
+    "out_dir",     "init_from",     "seed",         "device",           "data",
+    "training",    "evaluation",    "optimizer",    "checkpoint",       "memory.limit",
+    "memory.plan", "memory.device", "memory.trace", "memory.recompute", "memory.recompute_layers",
+    "memory.grow"};
+
+bool left_out(const std::string& section, const std::string& path) {
+  return kLeftOut.contains(path) || kLeftOut.contains(section);
+}
 
 // Writes settings as JSON, section by section.
 struct SettingsWriter {
@@ -35,13 +41,37 @@ struct SettingsWriter {
   void operator()(const char* name, const Value& value, const Rest&...) {
     const bool top = section_name.empty();
     const std::string path = top ? name : section_name + "." + name;
-    if (kLeftOut.contains(path) || kLeftOut.contains(section_name)) return;
+    if (left_out(section_name, path)) return;
     Json& object = top ? json : json[section_name];
     if constexpr (std::is_arithmetic_v<Value>) {
       object[name] = value;
     } else {
       object[name] = text_of(value);
     }
+  }
+};
+
+// Reads what SettingsWriter wrote.
+struct SettingsReader {
+  const Json& json;
+  std::string section_name = {};
+  bool valid = true;
+
+  void section(const char* name) { section_name = name; }
+
+  template <class Value>
+  void operator()(const char* name, Value& value, const char*, Range range = {}) {
+    const bool top = section_name.empty();
+    if (left_out(section_name, top ? name : section_name + "." + name)) return;
+    if (!top && !json.contains(section_name)) return;
+    const Json& object = top ? json : json.at(section_name);
+    if (!object.contains(name)) return;
+    if constexpr (std::is_arithmetic_v<Value>) {
+      value = object.at(name).template get<Value>();
+    } else {
+      valid &= parse(object.at(name).template get<std::string>(), value);
+    }
+    valid &= contains(range, value);
   }
 };
 
@@ -80,6 +110,32 @@ Json bench_settings(const std::string& version, const std::string& backend,
   json["predicted_peak_bytes"] = prediction.stats.peak_allocated_bytes;
   json["predicted_reserved_bytes"] = prediction.stats.peak_reserved_bytes;
   return json;
+}
+
+Json speed_settings(const RunConfig& config, const Plan& plan) {
+  Json json = to_json(plan);
+  json.erase("accumulation");
+  visit_fields(SettingsWriter{json}, config);
+  return json;
+}
+
+std::optional<RunConfig> config_of(const BenchPoint& point) {
+  RunConfig config;
+  SettingsReader reader{point.settings};
+  try {
+    visit_fields(reader, config);
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  }
+  const bool divides = config.model.n_embd % config.model.n_head == 0;
+  if (!reader.valid || !divides || point.plan.micro_batch < 1 || point.plan.accumulation < 1) {
+    return std::nullopt;
+  }
+  config.training.batch_size = point.plan.micro_batch;
+  config.training.gradient_accumulation_steps = point.plan.accumulation;
+  config.memory.recompute = point.plan.recompute;
+  config.memory.recompute_layers = point.plan.block_layers;
+  return config;
 }
 
 Spread tokens_per_second(const RunConfig& config, const Plan& plan, std::int64_t timed,
@@ -150,21 +206,33 @@ BenchPoint bench_point_of(const Json& json) {
   return point;
 }
 
-BenchFile::BenchFile(const std::string& path) : path_(path) {
-  std::error_code error;
-  const std::filesystem::path directory = std::filesystem::path(path).parent_path();
-  if (!directory.empty()) std::filesystem::create_directories(directory, error);
-  if (error) throw CheckpointError(directory, "cannot be made: " + error.message());
-  bool torn = false;  // a program that was killed may leave half a line, and no end of it
+std::vector<BenchPoint> read_bench_points(const std::string& path) {
+  std::vector<BenchPoint> points;
   std::ifstream lines(path);
   for (std::string line; std::getline(lines, line);) {
-    torn = lines.eof();
     try {
-      points_.push_back(bench_point_of(Json::parse(line)));
+      points.push_back(bench_point_of(Json::parse(line)));
     } catch (const Json::exception&) {
       continue;
     }
   }
+  return points;
+}
+
+std::string bench_cache_path() {
+  const std::string folder = cache_folder();
+  return folder.empty() ? "" : folder + "/bench.jsonl";
+}
+
+BenchFile::BenchFile(const std::string& path) : path_(path), points_(read_bench_points(path)) {
+  std::error_code error;
+  const std::filesystem::path directory = std::filesystem::path(path).parent_path();
+  if (!directory.empty()) std::filesystem::create_directories(directory, error);
+  if (error) throw CheckpointError(directory, "cannot be made: " + error.message());
+  std::ifstream there(path, std::ios::binary | std::ios::ate);
+  const bool some = there && there.tellg() > 0;
+  // A program that was killed may leave half a line, and no end of it.
+  const bool torn = some && there.seekg(-1, std::ios::end).get() != '\n';
   file_.reset(std::fopen(path.c_str(), "ae"));
   if (!file_) throw CheckpointError(path, concat("cannot be written: ", std::strerror(errno)));
   if (torn) std::fputc('\n', file_.get());

@@ -63,6 +63,14 @@ nlohmann::ordered_json bench_settings(const std::string& version, const std::str
                                       const Plan& plan, const BenchMethod& method,
                                       const Prediction& prediction);
 
+// What the speed of a step depends on: `settings` of a point without device, version, method,
+// accumulation and budget.
+nlohmann::ordered_json speed_settings(const RunConfig& config, const Plan& plan);
+
+// The config of a point, for what a step of it does; what its version did not write is as by
+// default. Empty where the settings are none.
+std::optional<RunConfig> config_of(const BenchPoint& point);
+
 // Tokens per second of steps of `plan`, from steps of `timed` of its micro-batches: each
 // micro-batch takes what it took there, and the update is made once.
 Spread tokens_per_second(const RunConfig& config, const Plan& plan, std::int64_t timed,
@@ -71,6 +79,14 @@ Spread tokens_per_second(const RunConfig& config, const Plan& plan, std::int64_t
 nlohmann::ordered_json to_json(const BenchPoint& point);
 // Throws nlohmann::json::exception for what to_json() did not write.
 BenchPoint bench_point_of(const nlohmann::ordered_json& json);
+
+// The points that a file has, oldest first. A line that is none is left out, as is a file that is
+// not there.
+std::vector<BenchPoint> read_bench_points(const std::string& path);
+
+// This user's points, of whatever run: bench.jsonl in cache_folder(). Empty where that is not
+// known.
+std::string bench_cache_path();
 
 class BenchFile {
  public:

@@ -32,7 +32,8 @@ constexpr const char* kHelp =
     "in a step of the settings: tokens/s are those of batch_size x gradient_accumulation_steps\n"
     "sequences a step.\n\n"
     "Points are kept in out_dir/bench.jsonl, and taken from there where settings, version and\n"
-    "device are the same. Ctrl-C ends the sweep and shows what there is. The exit code is 1\n"
+    "device are the same; in ~/.cache/gpt2train/bench.jsonl they tell `plan` how fast plans are\n"
+    "on this machine. Ctrl-C ends the sweep and shows what there is. The exit code is 1\n"
     "where memory was not as predicted.";
 
 struct BenchOptions {
@@ -160,6 +161,7 @@ class Sweep {
       show_progress("");
       if (!done) return false;
       file_.append(point);
+      remember(point);
     }
     points_.push_back(std::move(point));
     return true;
@@ -181,6 +183,13 @@ class Sweep {
     const auto found = peak_flops_.find(dtype);
     if (found != peak_flops_.end()) return found->second;
     return peak_flops_[dtype] = measure_matmul_flops_per_second(*setup_.backend, dtype);
+  }
+
+  // For plans of later runs on this machine. Those who have no folder for that go without.
+  static void remember(const BenchPoint& point) try {
+    if (const std::string path = bench_cache_path(); !path.empty()) BenchFile(path).append(point);
+  } catch (const CheckpointError&) {
+    return;
   }
 
   static void show_progress(const std::string& text) {

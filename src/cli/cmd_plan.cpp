@@ -18,12 +18,14 @@ struct PlanOptions {
   bool json = false;
   bool all = false;
   bool explain = false;
+  std::vector<std::string> bench;
   std::optional<NanogptForm> as;
 };
 
 struct Target {
   const KernelTable& kernels;
   std::size_t budget_bytes;
+  std::string device;
 };
 
 // The device itself, or, where CUDA is asked for and not there, what is known of it without one.
@@ -35,10 +37,11 @@ Target target_of(const RunConfig& config) {
     const bool known =
         !config.memory.device.empty() || config.memory.limit.kind == MemoryLimit::Kind::kBytes;
     if (!known) throw;
-    return {cuda_scratch_for(config), resolve_budget(config.memory, {})};
+    return {cuda_scratch_for(config), resolve_budget(config.memory, {}), {}};
   }
   check_offload(config, *backend);
-  return {kernels_for(config, *backend), resolve_budget(config.memory, backend->info())};
+  const DeviceInfo info = backend->info();
+  return {kernels_for(config, *backend), resolve_budget(config.memory, info), info.name};
 }
 
 void run(const PlanOptions& options) {
@@ -48,7 +51,10 @@ void run(const PlanOptions& options) {
   const std::size_t budget = target.budget_bytes;
   if (options.as) return plan_as(*options.as, config, budget, options.json);
 
-  const PlanAnswer answer = answer_plan(kernels, config, budget);
+  PlanAnswer answer = answer_plan(kernels, config, budget);
+  add_speeds(answer, config,
+             PlanSpeeds(kernels, config, {.backend = kernels.name, .device = target.device},
+                        known_points(config.out_dir, options.bench)));
   const std::optional<Explanation> explanation =
       options.explain ? std::optional(explain(kernels, config, budget)) : std::nullopt;
   if (options.json) {
@@ -73,6 +79,9 @@ Command add_plan(CLI::App& app) {
   app.add_flag("--all", options->all, "also plans that are slower and need no less");
   app.add_flag("--explain", options->explain,
                "what takes the memory, what each single change would save, rules of thumb");
+  app.add_option("--bench", options->bench, "points that bench kept elsewhere")
+      ->allow_extra_args(false)
+      ->type_name("FILE");
   add_plan_as(app, options->as);
   add_config_options(app, options->config);
   return [options] { run(*options); };

@@ -34,38 +34,60 @@ std::vector<Candidate> listed(const RunConfig& config) {
   return candidates;
 }
 
-// What fits is worth telling if it takes less memory than all before it, what does not until
-// something does.
+double tokens_per_second(const Candidate& candidate) {
+  return candidate.speed ? candidate.speed->tokens_per_second : 0.0;
+}
+
+RunConfig config_of(RunConfig config, const Candidate& candidate) {
+  config.memory.logits = candidate.logits;
+  config.memory.moments = candidate.moments;
+  return config;
+}
+
+// What fits is worth telling if it takes less memory than all before it, or is measured or modelled
+// to be the fastest; what does not, until something does.
 std::vector<bool> worth_telling(const PlanAnswer& answer) {
   std::vector<bool> worth;
   constexpr std::size_t kNothingFits = std::numeric_limits<std::size_t>::max();
   std::size_t least = kNothingFits;
+  double fastest = 0.0;
+  for (const Candidate& candidate : answer.candidates) {
+    if (!candidate.as_configured || !candidate.prediction.fits()) continue;
+    fastest = std::max(fastest, tokens_per_second(candidate));
+  }
   for (const Candidate& candidate : answer.candidates) {
     const std::size_t peak = candidate.prediction.stats.peak_allocated_bytes;
     const bool fits = candidate.prediction.fits();
-    worth.push_back(fits ? peak < least : least == kNothingFits);
+    const bool best = fits && fastest > 0.0 && tokens_per_second(candidate) == fastest;
+    worth.push_back(fits ? best || peak < least : least == kNothingFits);
     if (fits) least = std::min(least, peak);
   }
   return worth;
 }
 
-std::string verdict(const Candidate& candidate, std::size_t budget_bytes) {
+// The last column, where there is one.
+std::string speed_cell(const Candidate& candidate, const SpeedBasis& speeds) {
+  return speeds.known() ? fmt::format(" {:>10}", speed_text(candidate.speed)) : "";
+}
+
+std::string verdict(const Candidate& candidate, const PlanAnswer& answer) {
   const Prediction& prediction = candidate.prediction;
   if (prediction.failure) {
     return fmt::format("does not fit: {} {}", prediction.failure->tensor,
                        prediction.failure->shape);
   }
   const std::size_t reserved = prediction.stats.peak_reserved_bytes;
-  return fmt::format("{:>12} {:>12} {:>12}{}", human_bytes(prediction.stats.peak_allocated_bytes),
-                     human_bytes(reserved), human_bytes(budget_bytes - reserved),
+  return fmt::format("{:>12} {:>12} {:>12}{}{}", human_bytes(prediction.stats.peak_allocated_bytes),
+                     human_bytes(reserved), human_bytes(answer.budget_bytes - reserved),
+                     speed_cell(candidate, answer.speeds),
                      prediction.steady ? "" : "  slow: gives its cache back in every step");
 }
 
-std::string row(const Candidate& candidate, const RunConfig& config, std::size_t budget_bytes,
+std::string row(const Candidate& candidate, const RunConfig& config, const PlanAnswer& answer,
                 char mark) {
   return fmt::format("{} {:>11}  {:>12}  {:<15} {}", mark, candidate.plan.micro_batch,
                      candidate.plan.accumulation, recompute_text(candidate.plan, config.model),
-                     verdict(candidate, budget_bytes));
+                     verdict(candidate, answer));
 }
 
 // Of each combination of settings that a run would not choose by itself, the first plan that fits.
@@ -76,18 +98,18 @@ std::string other_settings(const PlanAnswer& answer, const RunConfig& config) {
     if (candidate.as_configured || !candidate.prediction.fits()) continue;
     if (told && told->logits == candidate.logits && told->moments == candidate.moments) continue;
     told = &candidate;
-    text +=
-        fmt::format("{}  logits {}, moments {}\n", row(candidate, config, answer.budget_bytes, ' '),
-                    name_of(candidate.logits), text_of(candidate.moments));
+    text += fmt::format("{}  logits {}, moments {}\n", row(candidate, config, answer, ' '),
+                        name_of(candidate.logits), text_of(candidate.moments));
   }
   return text;
 }
 
-Json to_json(const Candidate& candidate) {
+Json to_json(const Candidate& candidate, const SpeedBasis& basis) {
   Json json = to_json(candidate.plan);
   json["logits"] = name_of(candidate.logits);
   json["moments"] = text_of(candidate.moments);
   json["as_configured"] = candidate.as_configured;
+  json.update(gpt2train::to_json(candidate.speed, basis));
   json["fits"] = candidate.prediction.fits();
   json["predicted_peak_bytes"] = candidate.prediction.stats.peak_allocated_bytes;
   json["predicted_reserved_bytes"] = candidate.prediction.stats.peak_reserved_bytes;
@@ -102,10 +124,8 @@ PlanAnswer answer_plan(const KernelTable& kernels, const RunConfig& config,
   PlanAnswer answer{.budget_bytes = budget_bytes, .candidates = listed(config), .chosen = {}};
   std::vector<Candidate>& candidates = answer.candidates;
   for (Candidate& candidate : candidates) {
-    RunConfig tried = config;
-    tried.memory.logits = candidate.logits;
-    tried.memory.moments = candidate.moments;
-    candidate.prediction = predict(kernels, tried, candidate.plan, budget_bytes);
+    candidate.prediction =
+        predict(kernels, config_of(config, candidate), candidate.plan, budget_bytes);
   }
   const auto chosen =
       std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& candidate) {
@@ -119,16 +139,25 @@ PlanAnswer answer_plan(const KernelTable& kernels, const RunConfig& config,
   return answer;
 }
 
+void add_speeds(PlanAnswer& answer, const RunConfig& config, const PlanSpeeds& speeds) {
+  answer.speeds = speeds.basis();
+  for (Candidate& candidate : answer.candidates) {
+    candidate.speed = speeds.of(config_of(config, candidate), candidate.plan);
+  }
+}
+
 std::string to_text(const PlanAnswer& answer, const RunConfig& config, bool all) {
   std::string text = fmt::format("budget {}\n\n", human_bytes(answer.budget_bytes));
-  text += "  micro-batch  accumulation  recompute            peak     reserved       margin\n";
+  text += fmt::format(
+      "  micro-batch  accumulation  recompute            peak     reserved       margin{}\n",
+      answer.speeds.known() ? "   tokens/s" : "");
   const std::vector<bool> worth = worth_telling(answer);
   int left_out = 0;
   for (std::size_t i = 0; i < answer.candidates.size(); ++i) {
     const Candidate& candidate = answer.candidates[i];
     if (!candidate.as_configured) break;
     if (all || worth[i] || answer.chosen == i) {
-      text += row(candidate, config, answer.budget_bytes, answer.chosen == i ? '*' : ' ') + '\n';
+      text += row(candidate, config, answer, answer.chosen == i ? '*' : ' ') + '\n';
     } else {
       ++left_out;
     }
@@ -140,6 +169,7 @@ std::string to_text(const PlanAnswer& answer, const RunConfig& config, bool all)
   if (const std::string others = other_settings(answer, config); !others.empty()) {
     text += "\nthe fastest with other settings\n" + others;
   }
+  if (answer.speeds.known()) text += '\n' + speed_note(answer.speeds) + '\n';
   if (answer.chosen) {
     const Prediction& prediction = answer.candidates[*answer.chosen].prediction;
     text +=
@@ -168,8 +198,9 @@ Json to_json(const PlanAnswer& answer, const RunConfig& config) {
   json["peak_by_phase"] = peaks_by_phase(prediction.stats);
   json["candidates"] = Json::array();
   for (const Candidate& candidate : answer.candidates) {
-    json["candidates"].push_back(to_json(candidate));
+    json["candidates"].push_back(to_json(candidate, answer.speeds));
   }
+  json["speeds"] = gpt2train::to_json(answer.speeds);
   return json;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gpt2train/train/plan.h"
+#include "src/cli/plan_speeds.h"
 
 namespace gpt2train {
 
@@ -18,17 +19,22 @@ struct Candidate {
   Moments moments = Moments::kFloat32;
   bool as_configured = true;  // logits and moments are what the settings say: a run may choose it
   Prediction prediction = {};
+  std::optional<SpeedEstimate> speed = {};
 };
 
 struct PlanAnswer {
   std::size_t budget_bytes = 0;
   std::vector<Candidate> candidates;  // those as configured first; each part fastest first
   std::optional<std::size_t> chosen;  // of candidates; empty: nothing fits
+  SpeedBasis speeds = {};             // what the candidates' rest on
 };
 
 // Dry runs of all plans that the settings allow, and of those with other logits and moments.
 PlanAnswer answer_plan(const KernelTable& kernels, const RunConfig& config,
                        std::size_t budget_bytes);
+
+// Fills in how fast each candidate is, as far as that is known.
+void add_speeds(PlanAnswer& answer, const RunConfig& config, const PlanSpeeds& speeds);
 
 // Of the plans that fit, `all` or those that take less memory than every faster one.
 std::string to_text(const PlanAnswer& answer, const RunConfig& config, bool all);

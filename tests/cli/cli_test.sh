@@ -6,6 +6,7 @@ program=$1
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
+export GPT2TRAIN_CACHE_DIR=$dir/cache  # what is measured here is of no use to anyone
 failures=0
 
 fail() {
@@ -234,10 +235,20 @@ bench "${sweep[@]}" --csv=bench.csv --svg=bench.svg >bench.txt 2>&1 || fail "ben
 grep -q '^\* float32' bench.txt || fail "bench: nothing is on the front"
 [ "$(wc -l <bench/bench.jsonl)" = 4 ] && [ "$(wc -l <bench.csv)" = 5 ] || fail "bench: not four points in its files"
 [ "$(grep -c '<title>micro-batch' bench.svg)" = 4 ] || fail "bench: not four points in the plot"
-"$program" plan --config tiny.yaml --json >plan.json
+plan_json() { "$program" plan --config tiny.yaml --json "$@" >plan.json || fail "plan --json $*"; }
+told() { grep -c "\"tokens_per_second_source\": $1" plan.json; }
+plan_json
 for bytes in $(sed 's/.*"predicted_peak_bytes":\([0-9]*\).*/\1/' bench/bench.jsonl); do
   grep -q "\"predicted_peak_bytes\": $bytes," plan.json || fail "bench predicts $bytes, plan does not"
 done
+[ "$(told '"measured"')" = 4 ] && [ "$(told null)" = 0 ] || fail "plan knows not how fast what bench measured is"
+grep -q '"tokens_per_second_error": 0\.' plan.json || fail "plan does not say how far its model is off"
+"$program" plan --config tiny.yaml | grep -q '^tokens/s: .* 4 measured points; for a point left out it is off by' || fail "plan has no note on its speeds"
+(export GPT2TRAIN_CACHE_DIR=$dir/nothing && plan_json) || fail "plan without a cache"
+[ "$(told null)" = "$(told .)" ] || fail "plan has speeds of nothing"
+(export GPT2TRAIN_CACHE_DIR=$dir/nothing && plan_json --bench bench/bench.jsonl) || fail "plan --bench"
+[ "$(told '"measured"')" = 4 ] || fail "plan --bench does not take the points"
+expect 3 'missing.jsonl' -- "$program" plan --config tiny.yaml --bench missing.jsonl
 before=$(md5sum <bench/bench.jsonl)
 bench "${sweep[@]}" >bench.txt 2>&1 || fail "bench again: $(tail -n 1 bench.txt)"
 grep -q '^4 of these points were measured before' bench.txt || fail "bench measured again what it had"

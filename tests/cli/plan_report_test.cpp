@@ -90,5 +90,22 @@ TEST(PlanAnswer, TellsWhatNothingFasterUndercuts) {
   EXPECT_LT(rows(false), 4u);
 }
 
+TEST(PlanAnswer, HasSpeedsWhereTheyAreKnownAndTellsTheFastest) {
+  const RunConfig config = small_config();
+  PlanAnswer answer = answered(config, CachingAllocator::kNoBudget);
+  EXPECT_EQ(to_text(answer, config, false).find("tokens/s"), std::string::npos);
+  EXPECT_TRUE(to_json(answer, config).at("candidates")[0].at("tokens_per_second").is_null());
+  answer.speeds = {.measured_points = 1};
+  for (Candidate& candidate : answer.candidates) {
+    const bool best = candidate.plan.micro_batch == 1 && candidate.plan.block_layers == 1;
+    candidate.speed = {.tokens_per_second = best ? 4321.0 : 1234.0, .measured = best};
+  }
+  const std::string text = to_text(answer, config, false);
+  EXPECT_NE(text.find("   tokens/s\n"), std::string::npos);
+  EXPECT_NE(text.find(" ~1,234\n"), std::string::npos);
+  EXPECT_NE(text.find(" 4,321\n"), std::string::npos) << "the fastest is left out";
+  EXPECT_EQ(to_json(answer, config).at("candidates")[0].at("tokens_per_second"), 1234.0);
+}
+
 }  // namespace
 }  // namespace gpt2train

@@ -8,6 +8,7 @@
 namespace gpt2train {
 
 class Profiler;
+class WorkTally;
 
 enum class Compute : std::uint8_t {
   kRun,
@@ -42,6 +43,10 @@ class Exec {
   void set_profiler(Profiler* profiler) { profiler_ = profiler; }
   Profiler* profiler() const { return profiler_; }
 
+  // Adds up, in a dry run, what every kernel would do; it outlives the Exec. nullptr ends that.
+  void set_tally(WorkTally* tally) { tally_ = tally; }
+  WorkTally* tally() const { return tally_; }
+
  private:
   const KernelTable& kernels_;
   CachingAllocator& memory_;
@@ -49,6 +54,7 @@ class Exec {
   Stream stream_;
   MatmulMode matmul_;
   Profiler* profiler_ = nullptr;
+  WorkTally* tally_ = nullptr;
   CachingAllocator* host_memory_ = nullptr;
 };
 

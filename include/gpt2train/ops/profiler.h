@@ -14,6 +14,8 @@ namespace gpt2train {
 struct Work {
   double bytes = 0.0;
   double flops = 0.0;  // of matrix products; 0 where memory is what counts
+
+  bool operator==(const Work&) const = default;
 };
 
 struct KernelTime {
