@@ -24,7 +24,7 @@ const std::set<std::string> kLeftOut = {
     "out_dir",     "init_from",     "seed",         "device",           "data",
     "training",    "evaluation",    "optimizer",    "checkpoint",       "memory.limit",
     "memory.plan", "memory.device", "memory.trace", "memory.recompute", "memory.recompute_layers",
-    "memory.grow"};
+    "memory.grow", "memory.tune"};
 
 bool left_out(const std::string& section, const std::string& path) {
   return kLeftOut.contains(path) || kLeftOut.contains(section);
@@ -252,6 +252,16 @@ void BenchFile::append(const BenchPoint& point) {
   std::fputs((to_json(point).dump() + '\n').c_str(), file_.get());
   if (std::fflush(file_.get()) != 0) {
     throw CheckpointError(path_, concat("cannot be written: ", std::strerror(errno)));
+  }
+}
+
+void remember_point(const BenchPoint& point) {
+  const std::string path = bench_cache_path();
+  if (path.empty()) return;
+  try {
+    BenchFile(path).append(point);
+  } catch (const CheckpointError&) {
+    return;
   }
 }
 

@@ -88,6 +88,9 @@ std::vector<BenchPoint> read_bench_points(const std::string& path);
 // known.
 std::string bench_cache_path();
 
+// Appends to those. Who has no such folder, or a full disk, goes without.
+void remember_point(const BenchPoint& point);
+
 class BenchFile {
  public:
   // Makes the directory of `path`, reads the points that are there (a torn line is none), and

@@ -1,9 +1,13 @@
 #include "src/cli/bench_run.h"
 
+#include <fmt/chrono.h>
+
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 
 #include "gpt2train/train/attention.h"
+#include "src/cli/version.h"
 
 namespace gpt2train {
 namespace {
@@ -75,8 +79,33 @@ RunConfig bench_config(RunConfig config, const Plan& plan, const BenchMethod& me
   config.training.max_iters = method.warmup + method.steps;
   config.evaluation = {.eval_interval = config.training.max_iters, .eval_iters = 1};
   config.memory.recompute = plan.recompute;
+  config.memory.recompute_layers = plan.block_layers;
   config.memory.plan = PlanMode::kOff;
   return config;
+}
+
+PlannedPoint planned_point(const RunSetup& setup, const RunConfig& wanted, const Plan& plan,
+                           const BenchMethod& method) {
+  const Backend& backend = *setup.backend;
+  PlannedPoint planned{.config = bench_config(wanted, plan, method), .point = {}};
+  const Prediction prediction = predict(kernels_for(planned.config, backend), planned.config,
+                                        configured_plan(planned.config), setup.budget_bytes);
+  planned.fits = prediction.fits();
+  planned.point = {
+      .settings = bench_settings(version(), backend.kernels().name, backend.info().name, wanted,
+                                 plan, method, prediction),
+      .date = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))),
+      .dtype = wanted.dtype,
+      .plan = plan,
+      .budget_bytes = setup.budget_bytes,
+      .predicted_peak_bytes = prediction.stats.peak_allocated_bytes,
+      .predicted_reserved_bytes = prediction.stats.peak_reserved_bytes};
+  if (prediction.failure) {
+    planned.point.failure = concat(prediction.failure->tensor, ' ', prediction.failure->shape);
+  } else if (!planned.fits) {
+    planned.point.failure = "the cache would be given back in every step";
+  }
+  return planned;
 }
 
 bool measure(const RunSetup& setup, const RunConfig& config, const BenchMethod& method,

@@ -1,13 +1,11 @@
 // `gpt2train bench`: tokens a second against memory, over micro-batches, recomputation and
 // precision. What was measured is kept, so a sweep can be stopped and gone on with.
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <ctime>
 #include <map>
 #include <optional>
 
@@ -131,37 +129,23 @@ class Sweep {
   // False when the sweep is to end, by a signal or by its limit of time.
   bool run(const Case& wanted, std::size_t number, std::size_t of) {
     if (stopped()) return false;
-    const Backend& backend = *setup_.backend;
-    const RunConfig config = bench_config(wanted.config, wanted.plan, options_.method);
-    const Prediction prediction =
-        predict(kernels_for(config, backend), config, configured_plan(config), setup_.budget_bytes);
-    BenchPoint point{
-        .settings = bench_settings(version(), backend.kernels().name, device_, wanted.config,
-                                   wanted.plan, options_.method, prediction),
-        .date = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))),
-        .dtype = config.dtype,
-        .plan = wanted.plan,
-        .budget_bytes = setup_.budget_bytes,
-        .predicted_peak_bytes = prediction.stats.peak_allocated_bytes,
-        .predicted_reserved_bytes = prediction.stats.peak_reserved_bytes};
-    if (!prediction.fits()) {
-      point.failure = prediction.failure
-                          ? concat(prediction.failure->tensor, ' ', prediction.failure->shape)
-                          : "the cache would be given back in every step";
-    } else if (auto known = options_.fresh ? std::nullopt : file_.find(point.settings)) {
+    PlannedPoint planned = planned_point(setup_, wanted.config, wanted.plan, options_.method);
+    BenchPoint& point = planned.point;
+    const bool may_be_known = planned.fits && !options_.fresh;
+    if (auto known = may_be_known ? file_.find(point.settings) : std::nullopt) {
       point = *known;
       ++taken_over_;
-    } else {
+    } else if (planned.fits) {  // what does not is listed, not tried
       show_progress(fmt::format("[{}/{}] {}, micro-batch {}, recompute {}", number, of,
                                 name_of(point.dtype), point.plan.micro_batch,
                                 name_of(point.plan.recompute)));
-      point.peak_flops_per_second = peak_flops(config.dtype);
+      point.peak_flops_per_second = peak_flops(planned.config.dtype);
       const bool done = measure(
-          setup_, config, options_.method, [this] { return stopped(); }, point);
+          setup_, planned.config, options_.method, [this] { return stopped(); }, point);
       show_progress("");
       if (!done) return false;
       file_.append(point);
-      remember(point);
+      remember_point(point);
     }
     points_.push_back(std::move(point));
     return true;
@@ -183,13 +167,6 @@ class Sweep {
     const auto found = peak_flops_.find(dtype);
     if (found != peak_flops_.end()) return found->second;
     return peak_flops_[dtype] = measure_matmul_flops_per_second(*setup_.backend, dtype);
-  }
-
-  // For plans of later runs on this machine. Those who have no folder for that go without.
-  static void remember(const BenchPoint& point) try {
-    if (const std::string path = bench_cache_path(); !path.empty()) BenchFile(path).append(point);
-  } catch (const CheckpointError&) {
-    return;
   }
 
   static void show_progress(const std::string& text) {

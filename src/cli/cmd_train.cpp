@@ -14,6 +14,7 @@
 #include "src/cli/progress.h"
 #include "src/cli/run_setup.h"
 #include "src/cli/signals.h"
+#include "src/cli/tune_run.h"
 
 namespace gpt2train {
 namespace {
@@ -49,14 +50,17 @@ void run(const ConfigOptions& options) {
   }
   fmt::print("{}", device_memory_lines(*setup.backend, 0));
   const double peak_flops = measure_matmul_flops_per_second(*setup.backend, config.dtype);
-  forget_peak_resident_bytes();  // of that measurement
+  catch_signals();
+  Tuning tuning;
+  if (config.memory.tune) tuning = tune_run(setup, peak_flops);
+  if (tuning.interrupted) return;
+  forget_peak_resident_bytes();  // of these measurements
 
   CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
   Progress progress(config, memory, *setup.backend);
   ObserverList observers({&metrics, &progress});
   std::optional<MemoryTrace> trace;
   if (!config.memory.trace.empty()) trace.emplace(memory, config.memory.trace);
-  catch_signals();
   TrainerSetup trainer_setup = setup.trainer_setup(memory, observers);
   const bool follows_free_memory =
       config.memory.limit.kind == MemoryLimit::Kind::kAuto && config.memory.device.empty();
@@ -66,6 +70,7 @@ void run(const ConfigOptions& options) {
     const std::size_t free = resolve_budget({}, info);
     return follows_free_memory ? free : std::min(free, setup.budget_bytes);
   };
+  trainer_setup.plans = tuning.plans;
   trainer_setup.interrupted = signal_seen;
   trainer_setup.peak_flops_per_second = peak_flops;
   Trainer trainer(trainer_setup);

@@ -65,7 +65,9 @@ void Progress::on_plan(const PlanEvent& event) {
   line(fmt::format("step:  {} sequences, {} tokens", config_.training.effective_batch(),
                    with_commas(config_.training.effective_batch() * config_.model.block_size)));
   line(fmt::format("plan:  {}{}", plan_text(event.plan, config_),
-                   event.lowered ? " (lowered to fit the budget)" : ""));
+                   event.lowered ? " (lowered to fit the budget)"
+                   : event.tuned ? " (by what was measured)"
+                                 : ""));
   if (event.prediction.failure) {
     line(fmt::format(
         "       does not fit the budget of {}, as {} {} will show; plan: off starts anyway",

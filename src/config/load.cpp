@@ -174,6 +174,10 @@ class ConfigLoader {
             "float16 needs master_weights: of 16-bit weights, only bfloat16 ones are updated "
             "themselves");
 
+    require(!config_.memory.tune || config_.memory.plan == PlanMode::kAuto,
+            {"memory.tune", "memory.plan"},
+            "memory.tune chooses a plan before the run; with plan: off there is none to choose");
+
     const TrainingConfig& training = config_.training;
     constexpr std::int64_t kMostTokens = std::int64_t{1} << 31;
     require(training.effective_batch() <= kMostTokens / model.block_size,

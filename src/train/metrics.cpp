@@ -31,6 +31,7 @@ void MetricsFile::on_plan(const PlanEvent& event) {
   Json json = {{"event", "plan"}};
   json.update(to_json(event.plan));
   json["lowered"] = event.lowered;
+  if (event.tuned) json["tuned"] = true;
   if (event.budget_bytes != CachingAllocator::kNoBudget) json["budget_bytes"] = event.budget_bytes;
   json["fits"] = event.prediction.fits();
   json["predicted_peak_bytes"] = event.prediction.stats.peak_allocated_bytes;

@@ -32,6 +32,7 @@ constexpr std::int64_t kFirstGrowWait = 20;
 Trainer::Trainer(const TrainerSetup& setup)
     : setup_(setup),
       config_(setup.config),
+      plans_(setup.plans.empty() ? candidate_plans(setup.config) : setup.plans),
       memory_(setup.memory),
       pinned_(setup.backend),
       host_memory_(pinned_, CachingAllocator::kNoBudget),
@@ -64,10 +65,10 @@ Trainer::Trainer(const TrainerSetup& setup)
 void Trainer::choose_initial_plan() {
   const Plan wanted = plan_;
   const std::size_t budget = memory_.budget_bytes();
+  const bool tuned = !setup_.plans.empty();
   prediction_ = predict(exec_.kernels(), config_, plan_, budget, position_.iteration);
-  if (config_.memory.plan == PlanMode::kAuto && !prediction_.fits()) {
-    const std::optional<ChosenPlan> chosen = choose_plan(
-        exec_.kernels(), config_, candidate_plans(config_), budget, position_.iteration);
+  if (config_.memory.plan == PlanMode::kAuto && (tuned || !prediction_.fits())) {
+    const std::optional<ChosenPlan> chosen = first_that_fits();
     if (!chosen) {
       OutOfMemoryError::Facts facts = prediction_.failure.value_or(OutOfMemoryError::Facts{});
       throw OutOfMemoryError(
@@ -77,11 +78,28 @@ void Trainer::choose_initial_plan() {
     plan_ = chosen->plan;
     prediction_ = chosen->prediction;
   }
-  if (!(plan_ == wanted)) grow_wait_ = grow_at_ = kFirstGrowWait;
+  // A split that goes on is kept even where another one is faster.
+  const bool keeps_split = tuned && split_resumed_ && plan_.micro_batch == wanted.micro_batch;
+  if (!(plan_ == wanted) && !keeps_split) grow_wait_ = grow_at_ = kFirstGrowWait;
   setup_.observer.on_plan({.plan = plan_,
                            .prediction = prediction_,
                            .budget_bytes = budget,
-                           .lowered = !(plan_ == wanted)});
+                           .lowered = !tuned && !(plan_ == wanted),
+                           .tuned = tuned});
+}
+
+std::optional<ChosenPlan> Trainer::first_that_fits() const {
+  const auto first_of = [this](const std::vector<Plan>& plans) {
+    return choose_plan(exec_.kernels(), config_, plans, memory_.budget_bytes(),
+                       position_.iteration);
+  };
+  if (split_resumed_) {
+    std::vector<Plan> same_split;
+    std::copy_if(plans_.begin(), plans_.end(), std::back_inserter(same_split),
+                 [&](const Plan& plan) { return plan.micro_batch == plan_.micro_batch; });
+    if (std::optional<ChosenPlan> chosen = first_of(same_split)) return chosen;
+  }
+  return first_of(plans_);
 }
 
 void Trainer::load() {
@@ -112,6 +130,7 @@ void Trainer::resume() {
   if (position_.micro_batch * position_.accumulation == config_.training.effective_batch()) {
     plan_.micro_batch = position_.micro_batch;
     plan_.accumulation = position_.accumulation;
+    split_resumed_ = true;
   }
 }
 
@@ -144,7 +163,7 @@ void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
   // The fastest smaller plan within the limit; where none is, the largest one below the plan that
   // failed, because a refusal may pass and every plan tried must be a smaller one.
   std::optional<ChosenPlan> next;
-  for (const Plan& plan : candidate_plans(config_)) {
+  for (const Plan& plan : plans_) {
     if (plan.micro_batch > plan_.micro_batch || plan == plan_) continue;
     Prediction prediction = predict(exec_.kernels(), config_, plan, budget, position_.iteration);
     const std::size_t peak = prediction.stats.peak_allocated_bytes;
@@ -187,9 +206,8 @@ void Trainer::grow() {
   if (position_.iteration < grow_at_) return;
   grow_at_ = position_.iteration + grow_wait_;
   const std::size_t budget = setup_.budget_now();
-  const double cost = relative_cost(config_, plan_);
-  for (const Plan& plan : candidate_plans(config_)) {
-    if (relative_cost(config_, plan) >= cost) return;  // and so are all that follow
+  for (const Plan& plan : plans_) {
+    if (plan == plan_) return;  // what follows is slower
     Prediction prediction = predict(exec_.kernels(), config_, plan, budget, position_.iteration);
     if (!prediction.fits()) continue;
     const Plan from = plan_;

@@ -289,6 +289,37 @@ wait $pid || fail "devices --watch after SIGINT: exit $?"
 grep -q "$(printf '\033')" watch.txt && fail "devices --watch commands a terminal that is none"
 expect 2 'watch' -- "$program" devices --watch=0
 
+# ---- a tuned run -------------------------------------------------------------------------------
+tuned() { (export GPT2TRAIN_CACHE_DIR=$dir/tuned && run --memory.tune=true --max_iters=2 "$@" >tuned.txt 2>&1); }
+tuned --out_dir=tuned1 || fail "tune: $(tail -n 1 tuned.txt)"
+[ "$(grep -c '^tune: .*: [0-9,]* tokens/s$' tuned.txt)" = 6 ] || fail "tune did not try six plans: $(cat tuned.txt)"
+[ "$(wc -l <tuned/bench.jsonl)" = 6 ] || fail "tune does not keep what it measured"
+grep -q '^plan: .*(by what was measured)$' tuned.txt || fail "the plan is not by what was measured"
+grep -q '"event":"plan".*"tuned":true' tuned1/metrics.jsonl || fail "metrics.jsonl does not say that the plan was tuned"
+before=$(md5sum <tuned/bench.jsonl)
+first=$(grep '^plan:' tuned.txt)
+tuned --out_dir=tuned2 || fail "tune again: $(tail -n 1 tuned.txt)"
+[ "$(grep -c '^tune: .*, measured before$' tuned.txt)" = 6 ] || fail "a second start measured again: $(cat tuned.txt)"
+[ "$before" = "$(md5sum <tuned/bench.jsonl)" ] && [ "$first" = "$(grep '^plan:' tuned.txt)" ] ||
+  fail "a second start chose otherwise"
+expect 2 'memory.tune chooses a plan' -- run --out_dir=tuned3 --memory.tune=true --memory.plan=off
+# A trial that the device refuses memory for harms nothing.
+if ! grep -q __asan_init "$program"; then
+  (ulimit -v 3145728 && export OMP_NUM_THREADS=2 && tuned --out_dir=tuned4 --limit=64GiB --vocab_size=65536 \
+    --logits=full --block_size=128 --batch_size=128 --gradient_accumulation_steps=1 --recompute=none --eval_micro_batch=1 \
+    --eval_iters=1 --max_iters=0) || fail "tune out of memory: $(tail -n 1 tuned.txt)"
+  grep -q '^tune:  micro-batch 128, .*ran out of memory at logits' tuned.txt || fail "no trial ran out: $(cat tuned.txt)"
+  grep -q '^plan:  micro-batch 32 .*(by what was measured)$' tuned.txt || fail "tune did not go on: $(cat tuned.txt)"
+fi
+(export GPT2TRAIN_CACHE_DIR=$dir/cuttune && start --out_dir=tuned5 --memory.tune=true --batch_size=64 --n_embd=128 \
+  --block_size=128 >cuttune.txt 2>&1) &
+pid=$!
+until grep -q '^tune:' cuttune.txt 2>/dev/null; do sleep 0.01; done
+kill -INT $pid
+wait $pid || fail "tune after SIGINT: exit $?"
+grep -q '^interrupted before the run began' cuttune.txt || fail "tune after SIGINT: $(tail -n 1 cuttune.txt)"
+grep -q '"event"' tuned5/metrics.jsonl && fail "a run began after SIGINT"
+
 # ---- signals -----------------------------------------------------------------------------------
 run --out_dir=whole --max_iters=200 --eval_interval=100 >/dev/null 2>&1 || fail "uninterrupted run"
 start --out_dir=cut --max_iters=200 --eval_interval=100 --memory.trace=cut.html >cut.txt 2>&1 &

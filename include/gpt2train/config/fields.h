@@ -95,6 +95,7 @@ void visit_fields(Visitor&& visit, Config& top) {
   auto& memory = top.memory;
   GPT2_FIELD(memory, limit, "most that the run may take; auto: what is free at its start");
   GPT2_FIELD(memory, plan, "auto: make the run fit before it starts; off: when memory runs out");
+  GPT2_FIELD(memory, tune, "time a few of the plans that fit before the run, and take the fastest");
   GPT2_FIELD(memory, grow, "raise a micro-batch that was lowered when memory becomes free");
   GPT2_FIELD(memory, segments, "expandable: segments grow, and less is lost between tensors");
   GPT2_FIELD(memory, device, "card whose memory to simulate, such as rtx3060; empty: none");

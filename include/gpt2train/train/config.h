@@ -65,6 +65,7 @@ enum class Offload : std::uint8_t { kNone, kMoments, kOptimizer };
 struct MemoryConfig {
   MemoryLimit limit = {};
   PlanMode plan = PlanMode::kAuto;  // off: start with batch_size, and lower it only on running out
+  bool tune = false;                // time a few plans before the run, and take the fastest
   bool grow = true;                 // raise a lowered micro-batch when memory becomes free
   Segments segments = Segments::kFixed;
   std::string device = {};                  // a card to simulate the memory of, such as rtx3060

@@ -15,7 +15,8 @@ struct PlanEvent {
   Plan plan;
   Prediction prediction;
   std::size_t budget_bytes = 0;
-  bool lowered = false;  // not what the settings name
+  bool lowered = false;  // not what the settings name, because that does not fit
+  bool tuned = false;    // chosen by what was measured
 };
 
 struct StepEvent {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "gpt2train/data/loader.h"
 #include "gpt2train/memory/allocator.h"
@@ -33,6 +34,9 @@ struct TrainerSetup {
   const Loader& train_eval_data;  // samples of the train split for evaluation
   const Loader& val_data;
   TrainObserver& observer;
+  // Every plan of the run, fastest first, where that was measured: the first that fits is taken,
+  // whatever batch_size is. Empty: candidate_plans(), and only where batch_size does not fit.
+  std::vector<Plan> plans = {};
   // What the budget would be if the run began now, its own memory included; empty: it stays.
   std::function<std::size_t()> budget_now = {};
   std::function<bool()> interrupted = {};  // a signal arrived: save and stop
@@ -65,6 +69,7 @@ class Trainer {
 
  private:
   void choose_initial_plan();
+  std::optional<ChosenPlan> first_that_fits() const;
   void load();
   void resume();
   void try_save();
@@ -81,6 +86,7 @@ class Trainer {
 
   const TrainerSetup setup_;
   const RunConfig& config_;
+  const std::vector<Plan> plans_;  // fastest first
   CachingAllocator& memory_;
   PinnedUpstream pinned_;
   CachingAllocator host_memory_;
@@ -91,6 +97,7 @@ class Trainer {
   std::unique_ptr<ModelState> state_;
   StepSource source_;
   std::optional<FoundCheckpoint> resumed_;
+  bool split_resumed_ = false;  // micro_batch and accumulation are the checkpoint's
   std::int64_t grow_wait_ = 0;  // steps between attempts to grow; 0: nothing was lowered yet
   std::int64_t grow_at_ = 0;    // iteration of the next one
   std::int64_t saved_iteration_ = -1;

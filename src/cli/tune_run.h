@@ -1,0 +1,13 @@
+// memory.tune on this machine: trials as `bench` makes them, told on the terminal, and remembered.
+#pragma once
+
+#include "src/cli/run_setup.h"
+#include "src/cli/tune.h"
+
+namespace gpt2train {
+
+// Before the run's own memory is taken. A run that is resumed keeps its split, so nothing is
+// measured for it; what is known still orders its plans. A signal interrupts it.
+Tuning tune_run(const RunSetup& setup, double peak_flops_per_second);
+
+}  // namespace gpt2train
