@@ -24,9 +24,6 @@ using Value = std::variant<std::int64_t, double, bool, std::string>;
 bool is_space(char c) {
   return c == ' ' || c == '\t' || c == '\r';
 }
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
 bool begins_name(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }

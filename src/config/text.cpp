@@ -14,10 +14,6 @@
 namespace gpt2train {
 namespace {
 
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
 // from_chars takes no blanks, no leading +, no hexadecimal and no octal.
 template <class Number>
 bool parse_number(std::string_view text, Number& value) {

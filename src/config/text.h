@@ -92,6 +92,11 @@ struct Words<std::optional<Recompute>> {
        {"block", Recompute::kBlock}}};
 };
 
+// Whatever the locale.
+inline bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
 // False, and the value untouched, where the text is no such value. Numbers are decimal and fill
 // the text: 010 and, for an integer, 1e3 are refused rather than guessed at.
 bool parse(std::string_view text, std::string& value);
