@@ -36,6 +36,7 @@ class Randomizer {
       std::swap(c.optimizer.warmup_iters, c.optimizer.lr_decay_iters);
     }
     c.memory.master_weights |= c.dtype == DType::kFloat16;
+    c.memory.tune &= c.memory.plan == PlanMode::kAuto;
     return c;
   }
 
