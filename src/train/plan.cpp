@@ -26,6 +26,7 @@ std::int64_t dry_round(const Exec& exec, const RunConfig& config, const Plan& pl
       static_cast<void>(evaluate_split(exec, config, plan, state, nullptr, split, {}));
     }
   }
+  { const PhaseScope checkpoint(memory, Phase::kCheckpoint); }  // which takes nothing of its own
   if (run_ends_at(config, iteration)) return iteration;
   const std::int64_t next = next_evaluation(config, iteration);
   for (int steps = 0; steps < kMaxSteps && iteration < next; ++steps, ++iteration) {
@@ -123,8 +124,10 @@ Prediction predict(const KernelTable& kernels, const RunConfig& config, const Pl
     for (int round = 0; round < kMaxRounds && !prediction.steady; ++round) {
       const std::uint64_t generation = memory.segment_generation();
       const std::int64_t next = dry_round(exec, config, plan, state, iteration);
-      // A round that moved no segment is what every later one will be.
-      prediction.steady = memory.segment_generation() == generation || next == iteration;
+      // A whole round that moved no segment is what every later one will be.
+      const bool whole = evaluation_due(config, iteration);
+      const bool moved = memory.segment_generation() != generation;
+      prediction.steady = (whole && !moved) || next == iteration;
       iteration = next;
     }
   } catch (const OutOfMemoryError& error) {

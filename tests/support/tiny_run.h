@@ -144,6 +144,24 @@ class TinyRun {
   std::function<bool()> interrupted;
 };
 
+// What a run took since its plan began is what was predicted of that plan: in all, by category, by
+// tensor, and in each phase that it had.
+inline void expect_as_predicted(const EndEvent& end) {
+  const MemoryStats &predicted = end.prediction.stats, &measured = end.stats;
+  EXPECT_EQ(measured.peak_allocated_bytes, predicted.peak_allocated_bytes);
+  EXPECT_EQ(measured.peak_reserved_bytes, predicted.peak_reserved_bytes);
+  EXPECT_EQ(measured.by_tag_at_peak, predicted.by_tag_at_peak);
+  EXPECT_EQ(measured.largest_at_peak, predicted.largest_at_peak);
+  EXPECT_EQ(measured.peak_phase, predicted.peak_phase);
+  EXPECT_EQ(measured.peak_scope, predicted.peak_scope);
+  for (std::size_t phase = 0; phase < kPhaseCount; ++phase) {
+    if (measured.peak_by_phase[phase] == 0) continue;
+    EXPECT_EQ(measured.peak_by_phase[phase], predicted.peak_by_phase[phase])
+        << name_of(static_cast<Phase>(phase));
+  }
+  EXPECT_EQ(end.host_bytes, end.prediction.host_bytes);
+}
+
 // Codes of eight bits are numbers, too.
 inline std::vector<float> floats_of(const std::vector<TensorToStore>& tensors) {
   std::vector<float> all;

@@ -1,10 +1,9 @@
-// The promise: the peak of a run is known to the byte before it starts.
+// Plans, what is predicted of them, and what is advised where none fits.
 #include "gpt2train/train/plan.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <random>
 
 #include "gpt2train/train/advice.h"
 #include "tests/support/tiny_run.h"
@@ -13,95 +12,6 @@ namespace gpt2train {
 namespace {
 
 using test::tiny_config;
-using test::TinyRun;
-
-// A random configuration that a test can run in milliseconds.
-RunConfig random_config(std::mt19937& random) {
-  const auto pick = [&](std::initializer_list<std::int64_t> values) {
-    return *(values.begin() + random() % values.size());
-  };
-  RunConfig config = tiny_config();
-  config.dtype = pick({0, 1}) == 0 ? DType::kFloat32 : DType::kBFloat16;
-  config.model.n_head = pick({1, 2, 3});
-  config.model.n_embd = config.model.n_head * pick({4, 8, 20, 64});
-  config.model.n_layer = pick({1, 2, 3});
-  config.model.block_size = pick({1, 7, 16, 33, 128});
-  config.model.vocab_size = pick({5, 65, 128, 1000, 4000});
-  config.model.bias = pick({0, 1}) == 0;
-  config.model.dropout = pick({0, 1}) == 0 ? 0.0 : 0.2;
-  config.training.batch_size = pick({1, 2, 3, 4, 6, 12});
-  config.training.gradient_accumulation_steps = pick({1, 2, 5});
-  config.training.max_iters = pick({0, 1, 3, 5});
-  config.evaluation.eval_interval = pick({1, 2, 3, 100});
-  config.evaluation.eval_iters = pick({1, 3});
-  config.memory.recompute = kRecomputeLevels[random() % 4];
-  config.memory.recompute_layers = pick({0, 1, 2});
-  config.evaluation.eval_micro_batch = pick({0, 0, 1, 5});
-  config.memory.segments = random() % 2 == 0 ? Segments::kFixed : Segments::kExpandable;
-  config.memory.logits = pick({0, 1}) == 0 ? Logits::kChunked : Logits::kFull;
-  config.memory.logits_rows = pick({1, 8, 50, 1024});
-  config.memory.moments = static_cast<Moments>(pick({0, 1, 2}));
-  config.memory.master_weights = pick({0, 1}) == 0;
-  config.memory.offload = static_cast<Offload>(pick({0, 1, 2}));
-  config.checkpoint.always_save_checkpoint = false;
-  return config;
-}
-
-std::string describe(const RunConfig& c) {
-  return concat("layers ", c.model.n_layer, ", heads ", c.model.n_head, ", width ", c.model.n_embd,
-                ", block ", c.model.block_size, ", vocabulary ", c.model.vocab_size, ", ",
-                name_of(c.dtype), ", moments ", static_cast<int>(c.memory.moments),
-                c.memory.master_weights ? "" : ", no masters", ", offload ",
-                static_cast<int>(c.memory.offload), ", batch ", c.training.batch_size, " x ",
-                c.training.gradient_accumulation_steps, ", iterations ", c.training.max_iters,
-                ", recompute ", name_of(*c.memory.recompute), " x ", c.memory.recompute_layers,
-                ", evaluations of ", c.evaluation.eval_micro_batch, ", logits ",
-                name_of(c.memory.logits), " of ", c.memory.logits_rows);
-}
-
-void expect_equal(const MemoryStats& predicted, const MemoryStats& measured) {
-  EXPECT_EQ(predicted.peak_allocated_bytes, measured.peak_allocated_bytes);
-  EXPECT_EQ(predicted.peak_reserved_bytes, measured.peak_reserved_bytes);
-  EXPECT_EQ(predicted.by_tag_at_peak, measured.by_tag_at_peak);
-  EXPECT_EQ(predicted.largest_at_peak, measured.largest_at_peak);
-  EXPECT_EQ(predicted.peak_scope, measured.peak_scope);
-}
-
-TEST(SlowPredict, EqualsTheMeasuredPeakToTheByteForRandomConfigurations) {
-  std::mt19937 random(20);
-  for (int i = 0; i < 120; ++i) {
-    TinyRun run(random_config(random));
-    SCOPED_TRACE(describe(run.config));
-    Trainer trainer(run.setup());
-    trainer.run();
-    expect_equal(run.recorder.end->prediction.stats, run.memory.stats());
-    EXPECT_EQ(run.recorder.end->prediction.host_bytes, run.recorder.end->host_bytes);
-  }
-}
-
-TEST(Predict, EqualsTheMeasuredPeakUnderATightBudget) {
-  std::mt19937 random(21);
-  int lowered = 0;
-  for (int i = 0; i < 40; ++i) {
-    RunConfig config = random_config(random);
-    config.memory.recompute.reset();
-    const Prediction free =
-        predict(cpu_kernels(), config, configured_plan(config), CachingAllocator::kNoBudget);
-    TinyRun run(config, free.stats.peak_reserved_bytes * 9 / 10);
-    config.memory.recompute = Recompute::kNone;
-    SCOPED_TRACE(describe(config));
-    try {
-      Trainer trainer(run.setup());
-      trainer.run();
-    } catch (const OutOfMemoryError&) {
-      continue;  // slabs of 2 and 20 MiB leave little to lower in some
-    }
-    lowered += run.recorder.plans.front().lowered ? 1 : 0;
-    EXPECT_LE(run.memory.stats().peak_reserved_bytes, run.memory.budget_bytes());
-    expect_equal(run.recorder.end->prediction.stats, run.memory.stats());
-  }
-  EXPECT_GT(lowered, 0) << "no configuration was tight: the test tests nothing";
-}
 
 TEST(Candidates, KeepTheEffectiveBatchAndUseEveryDivisor) {
   RunConfig config = tiny_config();
@@ -173,6 +83,18 @@ TEST(Predict, LeavesWhatIsOffloadedToTheHost) {
   EXPECT_EQ(by_tag(moments, Tag::kMasterWeights), by_tag(none, Tag::kMasterWeights));
   EXPECT_EQ(by_tag(optimizer, Tag::kOptimizer), 512u);
   EXPECT_EQ(by_tag(optimizer, Tag::kMasterWeights), 0u);
+}
+
+// As a run has it that is resumed, or lowered, between two evaluations.
+TEST(Predict, SeesTheNextEvaluationFromWhereverItBegins) {
+  const RunConfig config = tiny_config();
+  const Plan plan = configured_plan(config);
+  const auto evaluation_peak = [&](std::int64_t first_iteration) {
+    return predict(cpu_kernels(), config, plan, CachingAllocator::kNoBudget, first_iteration)
+        .stats.peak_by_phase[static_cast<std::size_t>(Phase::kEvaluation)];
+  };
+  EXPECT_GT(evaluation_peak(0), 0u);
+  EXPECT_EQ(evaluation_peak(1), evaluation_peak(0));
 }
 
 TEST(Predict, NamesTheFirstTensorThatDoesNotFit) {
