@@ -26,7 +26,10 @@ void check_dtype(const RunConfig& config, const Backend& backend) {
 }
 
 RunSetup::RunSetup(const ConfigOptions& options)
-    : config(load_config(options.file, options.overrides)),
+    : RunSetup(load_config(options.file, options.overrides)) {}
+
+RunSetup::RunSetup(RunConfig loaded)
+    : config(std::move(loaded)),
       backend(open_backend(config.device)),
       kernels(kernels_for(checked(config, *backend), *backend)),
       budget_bytes(resolve_budget(config.memory, backend->info())),

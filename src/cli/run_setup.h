@@ -18,6 +18,7 @@ class RunSetup {
  public:
   // Throws ConfigError, DataError and DeviceError.
   explicit RunSetup(const ConfigOptions& options);
+  explicit RunSetup(RunConfig loaded);
 
   // For Trainer; `memory` and `observer` outlive it, as this does.
   TrainerSetup trainer_setup(CachingAllocator& memory, TrainObserver& observer) const;
