@@ -98,15 +98,19 @@ void add_models(const RunConfig& config, Changes& changes) {
     changes.add("n_layer", concat("--n_layer=", layers), ChangeEffect::kModel,
                 [&](RunConfig& c) { c.model.n_layer = layers; });
   }
-  // Heads keep their width, so that fewer of them make a narrower model.
-  for (std::int64_t heads = model.n_head * 2 / 3; heads >= 1; heads = heads * 2 / 3) {
-    const std::int64_t width = heads * model.head_size();
+  const auto add_width = [&](std::int64_t heads, std::int64_t head_size) {
+    const std::int64_t width = heads * head_size;
     changes.add("n_embd", concat("--n_embd=", width, " --n_head=", heads), ChangeEffect::kModel,
                 [&](RunConfig& c) {
                   c.model.n_embd = width;
                   c.model.n_head = heads;
                 });
+  };
+  // Heads keep their width, so that fewer of them make a narrower model, until one is left.
+  for (std::int64_t heads = model.n_head * 2 / 3; heads >= 1; heads = heads * 2 / 3) {
+    add_width(heads, model.head_size());
   }
+  for (std::int64_t size = model.head_size() / 2; size >= 8; size /= 2) add_width(1, size);
 }
 
 }  // namespace

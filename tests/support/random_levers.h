@@ -16,7 +16,7 @@ namespace gpt2train::test {
 
 class RandomLevers {
  public:
-  explicit RandomLevers(unsigned seed) : random_(seed) {}
+  explicit RandomLevers(unsigned seed) : seed_(seed) {}
 
   // A value that the device at hand does not have, "dtype: float16".
   void leave_out(const std::string& value) { left_out_.insert(value); }
@@ -48,11 +48,17 @@ class RandomLevers {
     const std::string path = section_.empty() ? name : section_ + '.' + name;
     static const std::set<std::string> kOtherSections = {"data", "optimizer"};
     // What no tensor depends on, what a test sets itself, and cuDNN, which is another backend's.
-    static const std::set<std::string> kOthers = {"attention",     "checkpoint.keep_checkpoints",
-                                                  "device",        "init_from",
-                                                  "memory.device", "memory.limit",
-                                                  "memory.trace",  "out_dir",
-                                                  "seed",          "training.log_interval"};
+    static const std::set<std::string> kOthers = {"attention",
+                                                  "checkpoint.keep_checkpoints",
+                                                  "device",
+                                                  "init_from",
+                                                  "memory.device",
+                                                  "memory.limit",
+                                                  "memory.trace",
+                                                  "memory.tune",
+                                                  "out_dir",
+                                                  "seed",
+                                                  "training.log_interval"};
     if (kOtherSections.contains(section_) || kOthers.contains(path)) return;
     const std::vector<Value> values = values_of(path, value);
     if (values.empty()) times_[path + ": no value to draw"] = 0;
@@ -60,12 +66,23 @@ class RandomLevers {
     if (values.empty()) return;
     // Either ends a run early or writes to a disk: not in every other run.
     const bool seldom = path == "evaluation.eval_only" || section_ == "checkpoint";
-    value = seldom && random_() % 8 != 0 ? values.back() : values[random_() % values.size()];
+    std::mt19937& random = generator_of(path);
+    value = seldom && random() % 5 != 0 ? values.back() : values[random() % values.size()];
     ++times_[path + ": " + text_of(value)];
     drawn_ += std::string(drawn_.empty() ? "" : ", ") + name + ' ' + text_of(value);
   }
 
  private:
+  // Each lever has its own, so that one more setting leaves the values of the others as they were.
+  std::mt19937& generator_of(const std::string& path) {
+    const auto found = generators_.find(path);
+    if (found != generators_.end()) return found->second;
+    std::vector<unsigned> words(path.begin(), path.end());
+    words.push_back(seed_);
+    std::seed_seq seed(words.begin(), words.end());
+    return generators_.emplace(path, std::mt19937(seed)).first->second;
+  }
+
   template <class Choice>
   std::vector<Choice> values_of(const std::string& path, const Choice&) const {
     std::vector<Choice> values;
@@ -101,7 +118,8 @@ class RandomLevers {
   std::vector<std::string> values_of(const std::string&, const std::string&) const { return {}; }
   std::vector<MemoryLimit> values_of(const std::string&, const MemoryLimit&) const { return {}; }
 
-  std::mt19937 random_;
+  const unsigned seed_;
+  std::map<std::string, std::mt19937> generators_;
   std::set<std::string> left_out_;
   std::map<std::string, int> times_;
   std::string section_, drawn_;
