@@ -11,6 +11,7 @@
 #include "gpt2train/train/metrics.h"
 #include "src/cli/commands.h"
 #include "src/cli/machine.h"
+#include "src/cli/plan_report.h"
 #include "src/cli/progress.h"
 #include "src/cli/run_setup.h"
 #include "src/cli/signals.h"
@@ -31,6 +32,23 @@ void prepare_out_dir(const RunConfig& config) {
                           concat("holds checkpoints up to iteration ", found.front().iteration,
                                  "; go on with --init_from=resume or choose another --out_dir"));
   }
+}
+
+// What a page of memory shows of plans: the one that the run begins with is marked.
+TraceTable plans_table(const RunSetup& setup, const Tuning& tuning) {
+  const RunConfig& config = setup.config;
+  PlanAnswer answer = answer_plan(setup.kernels, config, setup.budget_bytes);
+  add_speeds(answer, config,
+             PlanSpeeds(setup.kernels, config,
+                        {.backend = setup.kernels.name, .device = setup.backend->info().name},
+                        known_points(config.out_dir)));
+  Plan plan = configured_plan(config);
+  if (config.memory.plan == PlanMode::kAuto) {
+    const std::vector<Plan> plans = tuning.plans.empty() ? candidate_plans(config) : tuning.plans;
+    const auto chosen = choose_plan(setup.kernels, config, plans, setup.budget_bytes);
+    if (chosen) plan = chosen->plan;
+  }
+  return to_table(answer, config, plan);
 }
 
 void run(const ConfigOptions& options) {
@@ -60,7 +78,10 @@ void run(const ConfigOptions& options) {
   Progress progress(config, memory, *setup.backend);
   ObserverList observers({&metrics, &progress});
   std::optional<MemoryTrace> trace;
-  if (!config.memory.trace.empty()) trace.emplace(memory, config.memory.trace);
+  if (const std::string& path = config.memory.trace; !path.empty()) {
+    const bool page = trace_format_of(path) == TraceFormat::kHtml;
+    trace.emplace(memory, path, page ? plans_table(setup, tuning) : TraceTable{});
+  }
   TrainerSetup trainer_setup = setup.trainer_setup(memory, observers);
   const bool follows_free_memory =
       config.memory.limit.kind == MemoryLimit::Kind::kAuto && config.memory.device.empty();

@@ -204,4 +204,25 @@ Json to_json(const PlanAnswer& answer, const RunConfig& config) {
   return json;
 }
 
+TraceTable to_table(const PlanAnswer& answer, const RunConfig& config, const Plan& plan) {
+  TraceTable table{
+      .title = "Plans for this run",
+      .columns = {"micro-batch", "accumulation", "recompute", "peak", "reserved", "tokens/s"}};
+  const std::vector<bool> worth = worth_telling(answer);
+  for (std::size_t i = 0; i < answer.candidates.size(); ++i) {
+    const Candidate& candidate = answer.candidates[i];
+    const bool in_force = candidate.plan == plan;
+    if (!candidate.as_configured || !(worth[i] || in_force)) continue;
+    const MemoryStats& stats = candidate.prediction.stats;
+    const bool fails = candidate.prediction.failure.has_value();
+    if (in_force) table.marked = table.rows.size();
+    table.rows.push_back(
+        {std::to_string(candidate.plan.micro_batch), std::to_string(candidate.plan.accumulation),
+         recompute_text(candidate.plan, config.model),
+         fails ? "does not fit" : human_bytes(stats.peak_allocated_bytes),
+         fails ? "" : human_bytes(stats.peak_reserved_bytes), speed_text(candidate.speed)});
+  }
+  return table;
+}
+
 }  // namespace gpt2train

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "gpt2train/memory/trace.h"
 #include "gpt2train/train/plan.h"
 #include "src/cli/plan_speeds.h"
 
@@ -39,5 +40,8 @@ void add_speeds(PlanAnswer& answer, const RunConfig& config, const PlanSpeeds& s
 // Of the plans that fit, `all` or those that take less memory than every faster one.
 std::string to_text(const PlanAnswer& answer, const RunConfig& config, bool all);
 nlohmann::ordered_json to_json(const PlanAnswer& answer, const RunConfig& config);
+
+// The same plans for the page of a memory trace, `plan` marked.
+TraceTable to_table(const PlanAnswer& answer, const RunConfig& config, const Plan& plan);
 
 }  // namespace gpt2train

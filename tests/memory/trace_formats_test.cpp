@@ -246,12 +246,13 @@ class TraceFormats : public testing::TestWithParam<Segments> {
     DryRunUpstream upstream;
     CachingAllocator memory(upstream, 100 * kMiB, GetParam());
     {
-      const MemoryTrace trace(memory, path, most_recorded);
+      const MemoryTrace trace(memory, path, table, most_recorded);
       run(memory);
     }
     return test::read_file(path);
   }
   test::TempDir dir;
+  TraceTable table;
 };
 INSTANTIATE_TEST_SUITE_P(Segments, TraceFormats,
                          testing::Values(Segments::kFixed, Segments::kExpandable));
@@ -473,6 +474,20 @@ TEST_P(TraceFormats, HtmlKeepsItsScriptWhole) {
   });
   EXPECT_EQ(page.find("</script>"), page.rfind("</script>"));
   EXPECT_EQ(page_data(page)["tensors"], (Json{"", "</script>"}));
+}
+
+TEST_P(TraceFormats, HtmlHasTheTableItWasGiven) {
+  table = {.title = "Plans",
+           .columns = {"micro-batch", "peak"},
+           .rows = {{"8", "<b>"}, {"4", "1 GiB"}},
+           .marked = 1};
+  const Json shown = page_data(traced(".html", random_run))["table"];
+  EXPECT_EQ(shown["title"], "Plans");
+  EXPECT_EQ(shown["columns"], Json(table.columns));
+  EXPECT_EQ(shown["rows"], Json(table.rows));
+  EXPECT_EQ(shown["marked"], 1);
+  table = {};
+  EXPECT_EQ(page_data(traced(".html", random_run))["table"]["columns"], Json::array());
 }
 
 TEST_P(TraceFormats, HtmlKeepsTheNewestEventsAndWhatWasAliveBefore) {

@@ -12,7 +12,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "gpt2train/memory/allocator.h"
 
@@ -25,6 +27,14 @@ TraceFormat trace_format_of(const std::string& path);
 
 class TraceWriter;
 
+// What a page shows beside memory: cells of text under a heading. No columns: none.
+struct TraceTable {
+  std::string title = {};
+  std::vector<std::string> columns = {};
+  std::vector<std::vector<std::string>> rows = {};  // as wide as columns
+  std::optional<std::size_t> marked = {};           // the row that is in force
+};
+
 // Writes while it lives, as the only observer of an allocator that nothing was taken from yet. An
 // out-of-memory error that ends the run ends the trace too: what unwinding frees after it is left
 // out of .pickle and .html, so that they show what was alive.
@@ -33,8 +43,8 @@ class MemoryTrace {
   static constexpr std::size_t kMostRecorded = 100'000;  // some 10 MB
 
   // Throws ConfigError for its suffix and DataError when the file cannot be opened. A disk that
-  // fills up later cuts the trace short and leaves the run alone.
-  MemoryTrace(CachingAllocator& allocator, const std::string& path,
+  // fills up later cuts the trace short and leaves the run alone. `table` is for .html.
+  MemoryTrace(CachingAllocator& allocator, const std::string& path, TraceTable table = {},
               std::size_t most_recorded = kMostRecorded);
   ~MemoryTrace();
   MemoryTrace(const MemoryTrace&) = delete;

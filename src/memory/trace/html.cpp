@@ -4,6 +4,7 @@
 
 #include <iterator>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "src/memory/trace/recording.h"
@@ -48,10 +49,28 @@ std::string names_json(std::size_t count) {
   return '[' + text + ']';
 }
 
+std::string strings_json(const std::vector<std::string>& strings) {
+  std::string text;
+  for (const std::string& string : strings) text += (text.empty() ? "" : ",") + json_string(string);
+  return '[' + text + ']';
+}
+
+std::string table_json(const TraceTable& table) {
+  std::string rows;
+  for (const auto& row : table.rows) rows += (rows.empty() ? "" : ",") + strings_json(row);
+  return fmt::format("{{\"title\":{},\"columns\":{},\"rows\":[{}],\"marked\":{}}}",
+                     json_string(table.title), strings_json(table.columns), rows,
+                     table.marked ? fmt::to_string(*table.marked) : "null");
+}
+
 class HtmlWriter final : public TraceWriter {
  public:
-  HtmlWriter(std::FILE* file, const CachingAllocator& allocator, std::size_t most_recorded)
-      : file_(file), allocator_(allocator), recording_(allocator.segments(), most_recorded) {}
+  HtmlWriter(std::FILE* file, const CachingAllocator& allocator, TraceTable table,
+             std::size_t most_recorded)
+      : file_(file),
+        allocator_(allocator),
+        table_(std::move(table)),
+        recording_(allocator.segments(), most_recorded) {}
 
   void write(const MemoryEvent& event, std::int64_t time_ns) override {
     recording_.add(event, time_ns);
@@ -99,6 +118,7 @@ class HtmlWriter final : public TraceWriter {
     put(fmt::format("\"tags\":{},\n\"phases\":{},\n", names_json<Tag>(kTagCount),
                     names_json<Phase>(kPhaseCount)));
     put(fmt::format("\"tensors\":{},\n\"scopes\":{},\n", tensors.json(), scopes.json()));
+    put(fmt::format("\"table\":{},\n", table_json(table_)));
     put(fmt::format("\"reserved\":{},\n\"blocks\":[", unit(recording_.before().reserved_bytes())));
     put_list(blocks);
     put("],\n\"events\":[");
@@ -118,14 +138,15 @@ class HtmlWriter final : public TraceWriter {
 
   std::FILE* file_;
   const CachingAllocator& allocator_;
+  const TraceTable table_;
   MemoryRecording recording_;
 };
 
 }  // namespace
 
 std::unique_ptr<TraceWriter> html_writer(std::FILE* file, const CachingAllocator& allocator,
-                                         std::size_t most_recorded) {
-  return std::make_unique<HtmlWriter>(file, allocator, most_recorded);
+                                         TraceTable table, std::size_t most_recorded) {
+  return std::make_unique<HtmlWriter>(file, allocator, std::move(table), most_recorded);
 }
 
 }  // namespace gpt2train

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "gpt2train/core/error.h"
 #include "src/memory/trace/writer.h"
@@ -12,7 +13,7 @@ namespace gpt2train {
 namespace {
 
 std::unique_ptr<TraceWriter> writer_of(const std::string& path, std::FILE* file,
-                                       const CachingAllocator& allocator,
+                                       const CachingAllocator& allocator, TraceTable table,
                                        std::size_t most_recorded) {
   switch (trace_format_of(path)) {
     case TraceFormat::kCsv:
@@ -22,7 +23,7 @@ std::unique_ptr<TraceWriter> writer_of(const std::string& path, std::FILE* file,
     case TraceFormat::kPickle:
       return pickle_writer(file, allocator, most_recorded);
     case TraceFormat::kHtml:
-      return html_writer(file, allocator, most_recorded);
+      return html_writer(file, allocator, std::move(table), most_recorded);
   }
   return csv_writer(file);
 }
@@ -56,12 +57,12 @@ std::string json_string(std::string_view text) {
   return quoted + '"';
 }
 
-MemoryTrace::MemoryTrace(CachingAllocator& allocator, const std::string& path,
+MemoryTrace::MemoryTrace(CachingAllocator& allocator, const std::string& path, TraceTable table,
                          std::size_t most_recorded)
     : allocator_(allocator), file_(open_trace(path)) {
   if (!file_) throw DataError(path, concat("cannot be written: ", std::strerror(errno)));
   GPT2_CHECK(allocator.stats().reserved_bytes == 0, "a trace begins before the first allocation");
-  writer_ = writer_of(path, file_.get(), allocator, most_recorded);
+  writer_ = writer_of(path, file_.get(), allocator, std::move(table), most_recorded);
   allocator_.set_observer([this](const MemoryEvent& event) {
     const std::chrono::nanoseconds elapsed = std::chrono::steady_clock::now() - begin_;
     writer_->write(event, elapsed.count());

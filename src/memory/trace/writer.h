@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "gpt2train/memory/allocator.h"
+#include "gpt2train/memory/trace.h"
 
 namespace gpt2train {
 
@@ -24,7 +25,7 @@ std::unique_ptr<TraceWriter> json_writer(std::FILE* file, const CachingAllocator
 std::unique_ptr<TraceWriter> pickle_writer(std::FILE* file, const CachingAllocator& allocator,
                                            std::size_t most_recorded);
 std::unique_ptr<TraceWriter> html_writer(std::FILE* file, const CachingAllocator& allocator,
-                                         std::size_t most_recorded);
+                                         TraceTable table, std::size_t most_recorded);
 
 inline constexpr std::string_view kNoScope = "(no scope)";  // CachingAllocator::scope_path
 
