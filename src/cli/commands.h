@@ -18,5 +18,7 @@ Command add_sample(CLI::App& app);
 // Returns nothing and throws InternalError when a deviation is above its limit.
 Command add_verify(CLI::App& app);
 Command add_devices(CLI::App& app);
+Command add_encode(CLI::App& app);
+Command add_decode(CLI::App& app);
 
 }  // namespace gpt2train

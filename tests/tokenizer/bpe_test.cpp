@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -16,27 +16,6 @@ namespace {
 
 using Tokens = std::vector<Token>;
 using Json = nlohmann::json;
-
-// Merges of a few letters and a space that overlap in many ways.
-Vocabulary small_vocabulary() {
-  const Vocabulary bytes = make_vocabulary({});
-  std::vector<Merge> merges;
-  std::vector<Token> known = {bytes.byte_tokens['a'], bytes.byte_tokens['b'],
-                              bytes.byte_tokens['c'], bytes.byte_tokens[' ']};
-  std::map<std::string, bool> there;
-  std::mt19937 random(7);
-  while (merges.size() < 60) {
-    const auto result = static_cast<Token>(256 + merges.size());
-    const Token left = known[random() % known.size()];
-    const Token right = known[random() % known.size()];
-    std::vector<Merge> more = merges;
-    more.push_back({left, right, result});
-    if (!there.emplace(make_vocabulary(more).tokens[result], true).second) continue;
-    merges = more;
-    known.push_back(result);
-  }
-  return make_vocabulary(merges);
-}
 
 // As the paper has it: apply the earliest merge that there is, everywhere, until none is left.
 Tokens merge_slowly(const Vocabulary& vocabulary, std::string_view piece) {
@@ -51,6 +30,28 @@ Tokens merge_slowly(const Vocabulary& vocabulary, std::string_view piece) {
     }
   }
   return tokens;
+}
+
+std::string random_text(std::mt19937& random, std::size_t length) {
+  std::string text;
+  while (text.size() < length) text += "aabbc "[random() % 6];
+  return text;
+}
+
+// Merges that build on each other: each is of two neighbours of a text, as the ones before left it.
+Vocabulary small_vocabulary() {
+  std::mt19937 random(7);
+  std::vector<Merge> merges;
+  while (merges.size() < 60) {
+    const Tokens tokens = merge_slowly(make_vocabulary(merges), random_text(random, 40));
+    const std::size_t place = random() % (tokens.size() - 1);
+    std::vector<Merge> more = merges;
+    more.push_back({tokens[place], tokens[place + 1], static_cast<Token>(256 + merges.size())});
+    const std::vector<std::string> texts = make_vocabulary(more).tokens;
+    const std::string& made = texts[texts.size() - 2];
+    if (std::count(texts.begin(), texts.end(), made) == 1) merges = more;
+  }
+  return make_vocabulary(merges);
 }
 
 Tokens encode(const Tokenizer& tokenizer, std::string_view text,
@@ -72,9 +73,7 @@ TEST(Bpe, MergesAsTheDefinitionSays) {
   const auto encoder = tokenizer->make_encoder();
   std::mt19937 random(3);
   for (int i = 0; i < 3000; ++i) {
-    std::string text;
-    const std::size_t length = random() % (i % 10 == 0 ? 200 : 12);
-    while (text.size() < length) text += "aabbc "[random() % 6];
+    const std::string text = random_text(random, random() % (i % 10 == 0 ? 200 : 12));
     Tokens wanted;
     for (std::string_view rest = text; !rest.empty();) {
       const std::size_t piece = first_piece(rest);
