@@ -20,5 +20,7 @@ Command add_verify(CLI::App& app);
 Command add_devices(CLI::App& app);
 Command add_encode(CLI::App& app);
 Command add_decode(CLI::App& app);
+Command add_tokenize(CLI::App& app);
+Command add_tokenizer(CLI::App& app);
 
 }  // namespace gpt2train

@@ -81,6 +81,8 @@ int run(int argc, char** argv) {
   command("sample", "write text with a trained model", add_sample);
   command("verify", "check this build on this machine against reference results", add_verify);
   command("devices", "what was found, and how much memory is free", add_devices);
+  command("tokenize", "text to token files", add_tokenize);
+  command("tokenizer", "train a vocabulary of one's own", add_tokenizer);
   command("encode", "JSON lines of texts to lines of token numbers", add_encode);
   command("decode", "lines of token numbers to bytes", add_decode);
 
