@@ -140,13 +140,13 @@ CorpusOptions corpus_of(const Options& options) {
   return corpus;
 }
 
-std::unique_ptr<Tokenizer> make_tokenizer(const Options& options, const TokenizeOptions& run) {
+std::unique_ptr<Tokenizer> make_tokenizer(const Options& options, TokenizeOptions& run) {
   if (!options.vocab.empty()) return load_tokenizer(options.vocab);
   if (options.tokenizer == "gpt2") {
     throw ConfigError("--vocab", "names GPT-2's vocabulary, which scripts/fetch_vocab.sh fetches");
   }
   if (options.tokenizer == "bytes") {
-    save_byte_meta(run.out);
+    run.meta = byte_meta();
     return make_byte_tokenizer();
   }
   for (const std::string& name : run.corpus.files) {
@@ -164,7 +164,7 @@ std::unique_ptr<Tokenizer> make_tokenizer(const Options& options, const Tokenize
   const std::u32string characters = sets.front().sorted();
   std::unique_ptr<Tokenizer> tokenizer =
       make_character_tokenizer(characters, run.out + "/meta.json");
-  save_character_meta(characters, run.out);
+  run.meta = character_meta(characters);
   return tokenizer;
 }
 

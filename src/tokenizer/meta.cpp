@@ -145,22 +145,19 @@ std::unique_ptr<Tokenizer> make_character_tokenizer(const std::u32string& charac
   return std::make_unique<CharacterTokenizer>(characters, path);
 }
 
-void save_byte_meta(const std::string& directory) {
-  make_directories(directory);
-  write_small_file(directory + "/meta.json", "{\"kind\": \"bytes\", \"vocab_size\": 256}\n");
+std::string byte_meta() {
+  return "{\"kind\": \"bytes\", \"vocab_size\": 256}\n";
 }
 
-void save_character_meta(const std::u32string& characters, const std::string& directory) {
+std::string character_meta(const std::u32string& characters) {
   Json itos = Json::array();
   for (const char32_t code : characters) {
     std::string character;
     append_utf8(character, code);
     itos.push_back(character);
   }
-  make_directories(directory);
-  write_small_file(directory + "/meta.json",
-                   concat("{\"kind\": \"char\", \"vocab_size\": ", characters.size(),
-                          ", \"itos\": ", itos.dump(-1, ' ', true), "}\n"));
+  return concat("{\"kind\": \"char\", \"vocab_size\": ", characters.size(),
+                ", \"itos\": ", itos.dump(-1, ' ', true), "}\n");
 }
 
 std::unique_ptr<Tokenizer> load_meta(const std::string& path) {

@@ -243,6 +243,7 @@ TokenizeProgress tokenize(const TokenizeOptions& options, const Tokenizer& token
           }
           tell(batch.bytes_read, false);
         });
+    if (!options.meta.empty()) write_small_file(options.out + "/meta.json", options.meta);
     make_safe(true);
   }
   publish(train, state.train_tokens);

@@ -43,8 +43,8 @@ TEST(Meta, CharactersAreNumberedByCodePoint) {
 
 TEST(Meta, CharactersAreTheSameWhenSavedAndRead) {
   const TempDir dir;
-  save_character_meta(U"\n\"\\a\u00EF\u2028\U0001F600", dir / "data");
-  const auto tokenizer = load_tokenizer(dir / "data");
+  write_file(dir / "meta.json", character_meta(U"\n\"\\a\u00EF\u2028\U0001F600"));
+  const auto tokenizer = load_tokenizer(dir.path());
   EXPECT_EQ(encode(*tokenizer, "\U0001F600a\n"), (Tokens{6, 3, 0}));
 }
 
@@ -61,7 +61,7 @@ TEST(Meta, ACharacterThatTheVocabularyLacksIsAnError) {
 
 TEST(Meta, BytesAreTheirOwnTokens) {
   const TempDir dir;
-  save_byte_meta(dir.path());
+  write_file(dir / "meta.json", byte_meta());
   const auto tokenizer = load_tokenizer(dir.path());
   EXPECT_EQ(tokenizer->vocab_size(), 256);
   EXPECT_EQ(encode(*tokenizer, "a\xFF\n"), (Tokens{'a', 255, '\n'}));

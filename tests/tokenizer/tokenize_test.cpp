@@ -93,10 +93,12 @@ TEST(Tokenize, TheTailIsOfCharacters) {
   write_file(dir / "a.txt", "\u65E5\u672C\u8A9E\u3067\u3059abcde");
   const auto tokenizer = make_byte_tokenizer();
   const TokenizeOptions options{.corpus = {.files = {dir / "a.txt"}, .whole_documents = true},
+                                .meta = byte_meta(),
                                 .out = dir / "out",
                                 .end_of_text = EndOfText::kNone,
                                 .split = {.rule = SplitRule::kTail, .fraction = 0.6}};
   tokenize(options, *tokenizer, {});
+  EXPECT_EQ(load_tokenizer(dir / "out")->vocab_size(), 256);
   EXPECT_EQ(tokens_in(dir / "out/train.bin").size(), 12u);  // four characters
   EXPECT_EQ(tokens_in(dir / "out/val.bin").size(), 8u);
 }
@@ -189,7 +191,10 @@ TEST(Tokenize, WritesNothingOver) {
   write_corpus(dir / "corpus.jsonl", 100);
   tokenize(options_of(dir, "out"), *small_tokenizer(), {});
   const std::string before = read_file(dir / "out/train.bin");
-  EXPECT_THROW(tokenize(options_of(dir, "out"), *small_tokenizer(), {}), DataError);
+  TokenizeOptions options = options_of(dir, "out");
+  options.meta = "{}";
+  EXPECT_THROW(tokenize(options, *small_tokenizer(), {}), DataError);
+  EXPECT_FALSE(std::filesystem::exists(dir / "out/meta.json"));
   EXPECT_EQ(read_file(dir / "out/train.bin"), before);
 }
 

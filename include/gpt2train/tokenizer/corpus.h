@@ -28,7 +28,7 @@ struct CorpusOptions {
 // A document or a part of one. What is cut is cut where no tokenizer sees it: before a single space
 // between two characters of ASCII that are none.
 struct Fragment {
-  std::string bytes = {};  // of the text, or a line of JSON for text_of()
+  std::string bytes = {};      // of the text, or a line of JSON for text_of()
   std::uint64_t document = 0;  // 0, 1, ...
   bool first = false;          // of its document
   bool last = false;

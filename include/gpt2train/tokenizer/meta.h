@@ -33,9 +33,9 @@ class CharacterSet {
 std::unique_ptr<Tokenizer> make_character_tokenizer(const std::u32string& characters,
                                                     const std::string& path);
 
-// Write DIRECTORY/meta.json.
-void save_byte_meta(const std::string& directory);
-void save_character_meta(const std::u32string& characters, const std::string& directory);
+// What meta.json says of them.
+std::string byte_meta();
+std::string character_meta(const std::u32string& characters);
 
 // Throws DataError.
 std::unique_ptr<Tokenizer> load_meta(const std::string& path);

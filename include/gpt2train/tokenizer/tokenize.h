@@ -17,8 +17,8 @@ enum class EndOfText : std::uint8_t { kNone, kBefore, kAfter };  // where each d
 enum class SplitRule : std::uint8_t {
   kFraction,  // documents at random: document d when unit_float(random_words(seed, kSplit, d, 0,
               // 0)[0]) is below `fraction`; neither order of work nor threads matter
-  kTail,   // of each document the characters from floor(count * (1 - fraction)) on
-  kFirst,  // the first `tokens` tokens
+  kTail,      // of each document the characters from floor(count * (1 - fraction)) on
+  kFirst,     // the first `tokens` tokens
 };
 
 struct SplitOptions {
@@ -30,8 +30,9 @@ struct SplitOptions {
 
 struct TokenizeOptions {
   CorpusOptions corpus;
-  std::string out;    // directory
-  bool llmc = false;  // shards of llm.c, else nanoGPT's train.bin and val.bin
+  std::string meta = {};  // of OUT/meta.json; empty: none is written
+  std::string out;        // directory
+  bool llmc = false;      // shards of llm.c, else nanoGPT's train.bin and val.bin
   std::uint64_t shard_tokens = 100'000'000;  // below 2^31
   EndOfText end_of_text = EndOfText::kAfter;
   SplitOptions split;
