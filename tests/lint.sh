@@ -44,12 +44,13 @@ layer core
 layer memory core
 layer kernels core
 layer data core
+layer tokenizer core
 layer ops core memory kernels
 layer model core memory kernels ops
 layer nanogpt core model
 layer train core memory kernels ops model data
 layer config core memory kernels ops model data train
-layer cli core memory kernels ops model nanogpt data train config
+layer cli core memory kernels ops model nanogpt data tokenizer train config
 
 mapfile -t files < <(files_but '^(kernels|src/cuda)/')
 forbid "a backend's own headers stay in its directory" '#\s*include\s*"kernels/\w+/' "${files[@]}"

@@ -21,5 +21,9 @@ Command add_verify(CLI::App& app);
 Command add_devices(CLI::App& app);
 Command add_manual(CLI::App& app);
 Command add_completion(CLI::App& app);
+Command add_encode(CLI::App& app);
+Command add_decode(CLI::App& app);
+Command add_tokenize(CLI::App& app);
+Command add_tokenizer(CLI::App& app);
 
 }  // namespace gpt2train

@@ -80,6 +80,10 @@ int run(int argc, char** argv) {
   command("bench", "tokens/s against memory, plan by plan", add_bench);
   command("reproduce", "why runs of nanoGPT ran out of memory, and what helps", add_reproduce);
   command("sample", "write text with a trained model", add_sample);
+  command("tokenize", "text to token files", add_tokenize);
+  command("tokenizer", "train a vocabulary of one's own", add_tokenizer);
+  command("encode", "JSON lines of texts to lines of token numbers", add_encode);
+  command("decode", "lines of token numbers to bytes", add_decode);
   command("verify", "check this build on this machine against reference results", add_verify);
   command("devices", "what was found, and how much memory is free", add_devices);
   command("manual", "the manual page, for man", add_manual);

@@ -350,5 +350,41 @@ printf 'x' | dd of="$newest/model.safetensors" bs=1 seek=900 conv=notrunc 2>/dev
 run --out_dir=killed --init_from=resume --max_iters=201 >log.txt 2>&1 || fail "resume past a corrupted checkpoint"
 grep -q 'skipped .*step-' log.txt || fail "the corrupted checkpoint was not named"
 
+# ---- tokens ------------------------------------------------------------------------------------
+"$program" tokenizer train --vocab_size=280 --out=vocab train.txt >/dev/null || fail "tokenizer train"
+echo '{"text": "to be <|endoftext|>\ud83d\ude00"}' >text.jsonl
+printf '{"hex": "746f206265203c7c656e646f66746578747c3ef09f9880"}\n' >text.hex
+"$program" encode --vocab vocab <text.jsonl >ids || fail "encode"
+"$program" encode --vocab vocab <text.hex | cmp -s - ids || fail "hex and text encode differently"
+"$program" decode --vocab vocab <ids | cmp -s - text.hex || fail "decode does not give the text back"
+"$program" encode --vocab vocab --special <text.jsonl | grep -q ', 279,' || fail "--special does not recognise <|endoftext|>"
+expect 2 'vocab' -- "$program" encode
+expect 3 'nowhere: has no vocab.bpe' -- "$program" encode --vocab nowhere
+expect 3 'standard input: line 2: expected .*text' -- "$program" encode --vocab vocab < <(cat text.jsonl ids)
+expect 3 'standard input: line 1: "hex" is not' -- "$program" encode --vocab vocab <<<'{"hex": "0g"}'
+expect 3 'standard input: line 1: id 280, expected' -- "$program" decode --vocab vocab <<<'{"ids": [280]}'
+"$program" tokenize --vocab vocab --out=tokens --delimiter='. ' --val_fraction=0.1 train.txt >out.txt || fail "tokenize"
+grep -q 'tokens: .* documents, .* tokens for training' out.txt || fail "tokenize told nothing"
+expect 3 'train.bin: is there already' -- "$program" tokenize --vocab vocab --out=tokens train.txt
+run --data.train=tokens/train.bin --data.val=tokens/val.bin --vocab_size=280 --max_iters=1 --out_dir=on_tokens >/dev/null 2>&1 ||
+  fail "training on what tokenize wrote"
+"$program" tokenize --tokenizer=char --out=chars --val_tail=0.1 train.txt >/dev/null || fail "tokenize --tokenizer=char"
+grep -q '"kind": "char", "vocab_size": 16' chars/meta.json || fail "meta.json: $(cat chars/meta.json)"
+expect 2 'fetch_vocab' -- "$program" tokenize --out=none train.txt
+
+# nanoGPT's shakespeare and shakespeare_char and llm.c's tinyshakespeare, where the reference data is.
+if [ -f "${GPT2TRAIN_GOLDEN_DIR:-}/tinyshakespeare/expected.json" ]; then
+  text=$GPT2TRAIN_GOLDEN_DIR/tinyshakespeare/input.txt
+  gpt2=$GPT2TRAIN_GOLDEN_DIR/gpt2_bpe
+  "$program" tokenize --vocab "$gpt2" --eot none --val_tail 0.1 --out bpe "$text" >/dev/null || fail "tokenize shakespeare"
+  "$program" tokenize --tokenizer char --val_tail 0.1 --out char "$text" >/dev/null || fail "tokenize shakespeare_char"
+  "$program" tokenize --vocab "$gpt2" --format llmc --delimiter '\n\n' --keep_delimiter --val_tokens 32768 --out llmc \
+    "$text" >/dev/null || fail "tokenize tinyshakespeare"
+  for file in bpe/train.bin bpe/val.bin char/train.bin char/val.bin llmc/train_000000.bin llmc/val_000000.bin; do
+    grep -q "\"$(sha256sum <$file | cut -d' ' -f1)\"" "$GPT2TRAIN_GOLDEN_DIR/tinyshakespeare/expected.json" ||
+      fail "$file is not the reference's"
+  done
+fi
+
 [ $failures = 0 ] && echo "all command-line checks passed"
 exit $((failures > 0))

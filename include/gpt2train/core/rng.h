@@ -33,6 +33,7 @@ enum class RandomUse : std::uint32_t {
   kEvalSample = 2,
   kInit = 3,
   kSampling = 4,
+  kSplit = 5,  // of documents
   kDropoutEmbedding = 8,
   kDropoutAttention = 9,
   kDropoutAttentionResidual = 10,

@@ -1,0 +1,28 @@
+// A corpus worked on in rounds: while threads work on one, the next is read. What comes of it is
+// taken in the order of the corpus.
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <vector>
+
+#include "gpt2train/tokenizer/corpus.h"
+#include "gpt2train/tokenizer/tokenizer.h"
+
+namespace gpt2train {
+
+// Some fragments, and what a thread made of them.
+struct Batch {
+  std::vector<Fragment> fragments;
+  std::uint64_t bytes_read = 0;  // of the corpus so far
+  std::vector<Token> train;
+  std::vector<Token> val;
+  std::exception_ptr error;
+};
+
+// `work(thread, batch)` runs on any thread, `take(batch)` on this one, batch by batch. The first
+// error of the corpus's order is thrown, after what precedes it was taken.
+void for_each_batch(Corpus& corpus, int threads, const std::function<void(int, Batch&)>& work,
+                    const std::function<void(Batch&)>& take);
+
+}  // namespace gpt2train
