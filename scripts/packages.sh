@@ -6,7 +6,7 @@ set -euo pipefail
 build=(g++ cmake ninja-build pkg-config
   libdnnl-dev ocl-icd-opencl-dev  # oneDNN's CMake files look for OpenCL
   libyaml-cpp-dev libcli11-dev libfmt-dev nlohmann-json3-dev libxxhash-dev zlib1g-dev libzstd-dev)
-test=(libgtest-dev libbenchmark-dev)
+test=(libgtest-dev libbenchmark-dev python3-jsonschema)
 text=(jargon-text)
 text_file=/usr/share/doc/jargon-text/jargon.txt.gz
 

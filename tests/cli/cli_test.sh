@@ -3,6 +3,7 @@
 # Usage: cli_test.sh PROGRAM
 set -u
 program=$1
+tests=$(cd "$(dirname "$0")/.." && pwd)
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
@@ -214,7 +215,7 @@ limit=$(sed -n 's/.*smallest memory.limit that works here is \([0-9]*\).*/\1/p' 
 rm -rf new2
 run --out_dir=new2 --memory.limit="$limit" "${wide[@]}" >log.txt 2>&1 || fail "the budget that was named does not work: $(tail -n 1 log.txt)"
 run --out_dir=low --memory.limit=24MiB --memory.plan=off --batch_size=48 --gradient_accumulation_steps=1 \
-  --block_size=128 --n_embd=96 --max_iters=2 >log.txt 2>&1 || fail "recovery: $(tail -n 1 log.txt)"
+  --block_size=128 --n_embd=96 --max_iters=2 --memory.trace=low.json >log.txt 2>&1 || fail "recovery: $(tail -n 1 log.txt)"
 grep -q '"event":"out_of_memory"' low/metrics.jsonl || fail "nothing ran out of 24 MiB"
 
 # A trace is whole however the run ends.
@@ -222,6 +223,12 @@ for suffix in csv json pickle; do
   run --out_dir=traced_$suffix --max_iters=1 --memory.trace=trace.$suffix >/dev/null 2>&1 || fail "a run with trace.$suffix"
   [ "$(wc -c <trace.$suffix)" -gt 10000 ] || fail "trace.$suffix is too short"
 done
+# A program's own Python may lack what the system's has.
+for python in /usr/bin/python3 python3; do
+  "$python" -c 'import jsonschema' 2>/dev/null && break
+done
+"$python" "$tests/memory/check_trace_events.py" trace.json low.json || [[ $? = 77 || $? = 127 ]] || fail "a trace for Perfetto is not as it should be"
+grep -q '"out of memory"' low.json || fail "low.json says nothing of running out"
 expect 4 'out of memory' -- run --out_dir=new3 --memory.limit=1MiB --memory.plan=off --memory.trace=trace.html
 tail -n 1 trace.html | grep -q '^</html>$' || fail "trace.html of a run without memory has no end"
 grep -q 'largest free block' out.txt || fail "no table of memory where it ran out"
