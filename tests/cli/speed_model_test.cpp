@@ -80,11 +80,11 @@ TEST(SpeedModel, MakesDoWithTwoSamples) {
   EXPECT_NEAR(model.step_seconds(work, 4) / machine.step_seconds(work, 4), 1.0, 0.05);
 }
 
-TEST(SpeedModel, IsNotMovedByAStepThatSomethingSlowed) {
+TEST(SpeedModel, IsNotMovedByStepsThatSomethingSlowed) {
   const PlantedMachine machine;
   std::vector<SpeedSample> samples = samples_of(machine, small_model());
-  const SpeedSample undisturbed = samples[2];
-  samples[2].step_seconds *= 2.0;
+  const SpeedSample undisturbed = samples[0];
+  for (std::size_t i = 0; i < samples.size(); i += 3) samples[i].step_seconds *= 2.0;
   const SpeedModel model = fit_speed(samples);
   EXPECT_NEAR(
       model.step_seconds(undisturbed.work, undisturbed.accumulation) / undisturbed.step_seconds,
