@@ -9,6 +9,7 @@
 #include "src/cli/options.h"
 #include "src/cli/plan_as.h"
 #include "src/cli/plan_report.h"
+#include "src/cli/tune_run.h"
 
 namespace gpt2train {
 namespace {
@@ -51,10 +52,13 @@ void run(const PlanOptions& options) {
   const std::size_t budget = target.budget_bytes;
   if (options.as) return plan_as(*options.as, config, budget, options.json);
 
+  const Machine machine{.backend = kernels.name, .device = target.device};
   PlanAnswer answer = answer_plan(kernels, config, budget);
   add_speeds(answer, config,
-             PlanSpeeds(kernels, config, {.backend = kernels.name, .device = target.device},
-                        known_points(config.out_dir, options.bench)));
+             PlanSpeeds(kernels, config, machine, known_points(config.out_dir, options.bench)));
+  if (config.memory.tune) {
+    choose_first_of(answer, tuned_before(kernels, config, budget, machine).plans);
+  }
   const std::optional<Explanation> explanation =
       options.explain ? std::optional(explain(kernels, config, budget)) : std::nullopt;
   if (options.json) {

@@ -146,6 +146,18 @@ void add_speeds(PlanAnswer& answer, const RunConfig& config, const PlanSpeeds& s
   }
 }
 
+void choose_first_of(PlanAnswer& answer, const std::vector<Plan>& plans) {
+  for (const Plan& plan : plans) {
+    for (std::size_t i = 0; i < answer.candidates.size(); ++i) {
+      const Candidate& candidate = answer.candidates[i];
+      if (!candidate.as_configured || !(candidate.plan == plan)) continue;
+      if (!candidate.prediction.fits()) break;
+      answer.chosen = i;
+      return;
+    }
+  }
+}
+
 std::string to_text(const PlanAnswer& answer, const RunConfig& config, bool all) {
   std::string text = fmt::format("budget {}\n\n", human_bytes(answer.budget_bytes));
   text += fmt::format(

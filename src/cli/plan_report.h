@@ -37,6 +37,9 @@ PlanAnswer answer_plan(const KernelTable& kernels, const RunConfig& config,
 // Fills in how fast each candidate is, as far as that is known.
 void add_speeds(PlanAnswer& answer, const RunConfig& config, const PlanSpeeds& speeds);
 
+// The first of `plans` that fits is the one that is chosen: a run's order, where it was tuned.
+void choose_first_of(PlanAnswer& answer, const std::vector<Plan>& plans);
+
 // Of the plans that fit, `all` or those that take less memory than every faster one.
 std::string to_text(const PlanAnswer& answer, const RunConfig& config, bool all);
 nlohmann::ordered_json to_json(const PlanAnswer& answer, const RunConfig& config);

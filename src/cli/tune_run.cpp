@@ -76,4 +76,10 @@ Tuning tune_run(const RunSetup& setup, double peak_flops_per_second) {
   return tuning;
 }
 
+Tuning tuned_before(const KernelTable& kernels, const RunConfig& config, std::size_t budget_bytes,
+                    const Machine& machine) {
+  return tune(kernels, config, budget_bytes, machine, points_of_this_version(config.out_dir),
+              nullptr, 0.0);
+}
+
 }  // namespace gpt2train

@@ -10,4 +10,8 @@ namespace gpt2train {
 // measured for it; what is known still orders its plans. A signal interrupts it.
 Tuning tune_run(const RunSetup& setup, double peak_flops_per_second);
 
+// What earlier runs on this machine have measured, and nothing new: what `plan` goes by.
+Tuning tuned_before(const KernelTable& kernels, const RunConfig& config, std::size_t budget_bytes,
+                    const Machine& machine);
+
 }  // namespace gpt2train

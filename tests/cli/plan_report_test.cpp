@@ -74,6 +74,23 @@ TEST(PlanAnswer, ChoosesAsATrainerDoes) {
   EXPECT_TRUE(answered(config, most).chosen);
 }
 
+TEST(PlanAnswer, ChoosesTheFirstOfAnotherOrderThatFits) {
+  const RunConfig config = small_config();
+  const std::vector<Plan> plans = candidate_plans(config);
+  const Plan slow = plans.back(), slower = plans[plans.size() - 2];
+  PlanAnswer answer = answered(config, CachingAllocator::kNoBudget);
+  choose_first_of(answer, {});
+  EXPECT_EQ(answer.candidates[*answer.chosen].plan, plans.front());
+  choose_first_of(answer, {slow, slower});
+  EXPECT_EQ(answer.candidates[*answer.chosen].plan, slow);
+  EXPECT_TRUE(answer.candidates[*answer.chosen].as_configured);
+  // A budget in which the first of the order has no room.
+  const std::size_t least = answer.candidates[*answer.chosen].prediction.stats.peak_reserved_bytes;
+  PlanAnswer tight = answered(config, least);
+  choose_first_of(tight, {plans.front(), slow});
+  EXPECT_EQ(tight.candidates[*tight.chosen].plan, slow);
+}
+
 TEST(PlanAnswer, TellsWhatNothingFasterUndercuts) {
   const RunConfig config = small_config();
   const PlanAnswer answer = answered(config, CachingAllocator::kNoBudget);
