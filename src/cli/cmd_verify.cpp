@@ -8,6 +8,7 @@
 
 #include "gpt2train/data/safetensors.h"
 #include "gpt2train/ops/ops.h"
+#include "gpt2train/train/load_weights.h"
 #include "gpt2train/train/single_pass.h"
 #include "src/cli/commands.h"
 #include "src/cli/machine.h"
@@ -18,7 +19,7 @@ namespace {
 
 struct VerifyOptions {
   std::string weights, io, grads;
-  std::string gelu = "erf";
+  std::string gelu = "";  // empty: as the file says, else erf
   std::string dtype = "fp32";
   std::string device = "auto";
   std::int64_t n_head = 0;  // 0: from the file's metadata
@@ -31,6 +32,10 @@ struct Limits {
 };
 constexpr Limits kFloat32Limits{.loss = 3e-6, .logits = 2e-5, .gradient = 1e-5};
 constexpr Limits kBFloat16Limits{.loss = 5e-3, .logits = 1e-1, .gradient = 3e-2};
+
+GeluForm form_of(const std::string& gelu) {
+  return gelu == "tanh" ? GeluForm::kTanh : GeluForm::kErf;
+}
 
 // Makes the loss the mean over the targets that count.
 float mean_over(const std::vector<std::int32_t>& targets) {
@@ -56,6 +61,7 @@ double norm_of(const std::vector<float>& values) {
 }
 
 struct Report {
+  GeluForm gelu = GeluForm::kErf;
   double loss = 0.0, expected_loss = 0.0;
   std::optional<double> logits;  // largest absolute deviation
   std::vector<std::pair<std::string, double>> gradients;
@@ -105,7 +111,8 @@ Report verify_builtin(Backend& backend, GeluForm gelu, DType dtype) {
   const verify_case::Expected& expected = verify_case::expected();
   const bool erf = gelu == GeluForm::kErf;
   const auto& norms = erf ? expected.gradient_norms_erf : expected.gradient_norms_tanh;
-  Report report{.loss = double{loss},
+  Report report{.gelu = gelu,
+                .loss = double{loss},
                 .expected_loss = erf ? expected.loss_erf : expected.loss_tanh,
                 .logits = {},
                 .gradients = {}};
@@ -116,30 +123,13 @@ Report verify_builtin(Backend& backend, GeluForm gelu, DType dtype) {
   return report;
 }
 
-// Sizes from the tensors themselves; only the number of heads leaves no trace in them.
-ModelConfig config_of(const SafetensorsFile& file, const VerifyOptions& options) {
-  const auto stored = file.metadata().find("config");
-  const nlohmann::json json = stored == file.metadata().end()
-                                  ? nlohmann::json::object()
-                                  : nlohmann::json::parse(stored->second, nullptr, false);
-  ModelConfig config;
-  const std::vector<std::int64_t>& wte = file.at("wte.weight").shape;
-  const std::vector<std::int64_t>& wpe = file.at("wpe.weight").shape;
-  if (wte.size() != 2 || wpe.size() != 2 || wte[1] != wpe[1] || wte[1] < 1) {
-    throw DataError(file.path(), "wte.weight and wpe.weight are not tables of one width");
-  }
-  config.vocab_size = wte[0];
-  config.n_embd = wte[1];
-  config.block_size = wpe[0];
-  config.n_layer = 0;
-  while (file.tensors().contains(concat("h.", config.n_layer, ".ln_1.weight"))) ++config.n_layer;
-  config.bias = file.tensors().contains("ln_f.bias");
-  config.gelu = options.gelu == "tanh" ? GeluForm::kTanh : GeluForm::kErf;
-  config.n_head = options.n_head;
-  if (config.n_head == 0 && json.is_object() && json.contains("n_head") &&
-      json["n_head"].is_number_integer()) {
-    config.n_head = json["n_head"].get<std::int64_t>();
-  }
+// Sizes and, where the file knows them, heads and GELU; the options come first.
+ModelConfig config_of(const WeightsFile& file, const VerifyOptions& options) {
+  ModelConfig otherwise;
+  otherwise.n_head = options.n_head;
+  ModelConfig config = model_of(file, otherwise);
+  if (options.n_head != 0) config.n_head = options.n_head;
+  if (!options.gelu.empty()) config.gelu = form_of(options.gelu);
   if (config.n_head < 1 || config.n_embd % config.n_head != 0) {
     throw ConfigError("--n_head", concat(config.n_head, " heads for a width of ", config.n_embd,
                                          ": give a divisor of the width"));
@@ -148,10 +138,12 @@ ModelConfig config_of(const SafetensorsFile& file, const VerifyOptions& options)
 }
 
 Report verify_files(Backend& backend, const VerifyOptions& options, DType dtype) {
-  const SafetensorsFile weights(options.weights), io(options.io);
-  const ModelConfig config = config_of(weights, options);
+  const WeightsFile file = open_weights(find_weights(options.weights));
+  const ModelConfig config = config_of(file, options);
+  const FittedWeights weights = fit_weights(file, config);
+  const SafetensorsFile io(options.io);
   SinglePass run(backend.kernels(), backend.upstream(), config, dtype, backend.stream());
-  run.state().load_weights(run.exec(), weights, true);
+  run.state().load_weights(run.exec(), weights.tensors, weights.hf_orientation);
 
   const std::vector<std::int64_t> shape = io.at("idx").shape;
   const std::vector<std::int32_t> inputs = io.integers("idx"), targets = io.integers("targets");
@@ -168,7 +160,8 @@ Report verify_files(Backend& backend, const VerifyOptions& options, DType dtype)
   const std::vector<float> actual = run.logits(shape[0], inputs);
   const float loss = run.loss_and_gradients(shape[0], inputs, targets, mean_over(targets));
 
-  Report report{.loss = double{loss},
+  Report report{.gelu = config.gelu,
+                .loss = double{loss},
                 .expected_loss = io.floats("loss").at(0),
                 .logits = {},
                 .gradients = {}};
@@ -212,7 +205,7 @@ void print(const Report& report, const VerifyOptions& options, const char* backe
   if (options.json) {
     nlohmann::ordered_json json = {{"backend", backend},
                                    {"dtype", options.dtype},
-                                   {"gelu", options.gelu},
+                                   {"gelu", report.gelu == GeluForm::kTanh ? "tanh" : "erf"},
                                    {"loss", report.loss},
                                    {"expected_loss", report.expected_loss},
                                    {"loss_deviation", report.loss_deviation()}};
@@ -239,13 +232,13 @@ void run(const VerifyOptions& options) {
   if (options.weights.empty() != options.io.empty()) {
     throw ConfigError("verify", "--weights and --io go together");
   }
-  const GeluForm gelu = options.gelu == "tanh" ? GeluForm::kTanh : GeluForm::kErf;
   const std::unique_ptr<Backend> backend =
       open_backend(options.device == "cuda"  ? DeviceChoice::kCuda
                    : options.device == "cpu" ? DeviceChoice::kCpu
                                              : DeviceChoice::kAuto);
-  const Report report = options.weights.empty() ? verify_builtin(*backend, gelu, dtype)
-                                                : verify_files(*backend, options, dtype);
+  const Report report = options.weights.empty()
+                            ? verify_builtin(*backend, form_of(options.gelu), dtype)
+                            : verify_files(*backend, options, dtype);
   const bool pass = report.within(dtype == DType::kFloat32 ? kFloat32Limits : kBFloat16Limits);
   print(report, options, backend->kernels().name, pass);
   if (!pass) throw InternalError("verify: a deviation is above its limit");
@@ -255,17 +248,19 @@ void run(const VerifyOptions& options) {
 
 Command add_verify(CLI::App& app) {
   const auto options = std::make_shared<VerifyOptions>();
-  app.add_option("--weights", options->weights, "safetensors file of weights, Hugging Face names")
+  app.add_option("--weights", options->weights, "weights, as init_from takes them")
       ->type_name("FILE");
   app.add_option("--io", options->io, "safetensors file with idx, targets, logits and loss")
       ->type_name("FILE");
   app.add_option("--grads", options->grads, "safetensors file of gradients")->type_name("FILE");
-  app.add_option("--gelu", options->gelu, "form of GELU")->check(CLI::IsMember({"erf", "tanh"}));
+  app.add_option("--gelu", options->gelu,
+                 "form of GELU; where it is not given, the one the file names, or erf")
+      ->check(CLI::IsMember({"erf", "tanh"}));
   app.add_option("--dtype", options->dtype, "arithmetic to check")
       ->check(CLI::IsMember({"fp32", "float32", "bf16", "bfloat16"}));
   app.add_option("--device", options->device, "where to check; auto: as training chooses")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  app.add_option("--n_head", options->n_head, "heads, where the file's metadata does not say");
+  app.add_option("--n_head", options->n_head, "heads, where the file does not say");
   app.add_flag("--json", options->json, "print JSON");
   return [options] { run(*options); };
 }

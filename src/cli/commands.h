@@ -16,6 +16,7 @@ Command add_bench(CLI::App& app);
 Command add_profile(CLI::App& app);
 Command add_reproduce(CLI::App& app);
 Command add_sample(CLI::App& app);
+Command add_export(CLI::App& app);
 // Returns nothing and throws InternalError when a deviation is above its limit.
 Command add_verify(CLI::App& app);
 Command add_devices(CLI::App& app);

@@ -84,6 +84,7 @@ int run(int argc, char** argv) {
   command("tokenizer", "train a vocabulary of one's own", add_tokenizer);
   command("encode", "JSON lines of texts to lines of token numbers", add_encode);
   command("decode", "lines of token numbers to bytes", add_decode);
+  command("export", "a checkpoint for transformers, llm.c or nanoGPT", add_export);
   command("verify", "check this build on this machine against reference results", add_verify);
   command("devices", "what was found, and how much memory is free", add_devices);
   command("manual", "the manual page, for man", add_manual);

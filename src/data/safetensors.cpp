@@ -3,7 +3,6 @@
 #include "gpt2train/data/safetensors.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <iterator>
 #include <limits>
@@ -13,14 +12,11 @@
 #include <string_view>
 #include <utility>
 
-#include "gpt2train/core/convert.h"
 #include "gpt2train/core/error.h"
 #include "gpt2train/data/mapped_file.h"
 
 namespace gpt2train {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "safetensors are little-endian");
 
 using Json = nlohmann::json;
 
@@ -28,32 +24,6 @@ constexpr std::size_t kLengthBytes = 8;
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // as the reference implementation
 constexpr std::size_t kMaxRank = 64;
 constexpr const char* kMetadataKey = "__metadata__";
-
-// Bytes of an element, or 0 for a dtype the format does not have.
-std::uint64_t element_bytes(std::string_view dtype) {
-  struct Entry {
-    std::string_view dtype;
-    std::uint64_t bytes;
-  };
-  static constexpr Entry kTable[] = {{"BOOL", 1},    {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1},
-                                     {"F8_E4M3", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},
-                                     {"BF16", 2},    {"I32", 4}, {"U32", 4}, {"F32", 4},
-                                     {"I64", 8},     {"U64", 8}, {"F64", 8}, {"C64", 8}};
-  for (const Entry& entry : kTable) {
-    if (entry.dtype == dtype) return entry.bytes;
-  }
-  return 0;
-}
-
-// shape x dtype in bytes, or nothing when that overflows.
-std::optional<std::uint64_t> stored_bytes(const std::vector<std::int64_t>& shape,
-                                          std::string_view dtype) {
-  std::uint64_t bytes = element_bytes(dtype);
-  for (const std::int64_t d : shape) {
-    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(d), &bytes)) return std::nullopt;
-  }
-  return bytes;
-}
 
 struct HeaderTensor {
   std::string dtype;
@@ -230,15 +200,14 @@ class HeaderParser : public nlohmann::json_sax<Json> {
   Header header_;
 };
 
-Header read_header(const MappedFile& file) {
-  const std::string& path = file.path();
-  const std::size_t size = file.bytes().size();
+Header read_header(const std::string& path, std::span<const std::byte> bytes) {
+  const std::size_t size = bytes.size();
   if (size < kLengthBytes) {
     throw DataError(path, size,
                     concat("the file ends inside the header length of ", kLengthBytes, " bytes"));
   }
   std::uint64_t length = 0;
-  std::memcpy(&length, file.bytes().data(), kLengthBytes);
+  std::memcpy(&length, bytes.data(), kLengthBytes);
   if (length > size - kLengthBytes) {
     throw DataError(path, 0, concat("a header of ", length, " bytes in a file of ", size));
   }
@@ -246,15 +215,16 @@ Header read_header(const MappedFile& file) {
     throw DataError(path, 0,
                     concat("a header of ", length, " bytes, expected at most ", kMaxHeaderBytes));
   }
-  const auto* text = reinterpret_cast<const char*>(file.bytes().data()) + kLengthBytes;
+  const auto* text = reinterpret_cast<const char*>(bytes.data()) + kLengthBytes;
   Header header = HeaderParser(path, {text, length}).parse();
   header.data_start = kLengthBytes + length;
   return header;
 }
 
 // Cuts the data after the header into the tensors, which must cover it without gap or overlap.
-std::map<std::string, StoredTensor> cut(const MappedFile& file, Header& header) {
-  const std::span<const std::byte> data = file.bytes().subspan(header.data_start);
+std::map<std::string, StoredTensor> cut(const std::string& path, std::span<const std::byte> bytes,
+                                        Header& header) {
+  const std::span<const std::byte> data = bytes.subspan(header.data_start);
   using Entry = std::pair<const std::string, HeaderTensor>;
   std::vector<Entry*> in_file_order;
   for (Entry& entry : header.tensors) in_file_order.push_back(&entry);
@@ -267,17 +237,17 @@ std::map<std::string, StoredTensor> cut(const MappedFile& file, Header& header) 
     auto& [name, tensor] = *entry;
     const std::uint64_t begin = tensor.offsets[0], end = tensor.offsets[1];
     const auto fail = [&, &tensor_name = name](const auto&... problem) {
-      throw DataError(file.path(), header.data_start + covered,
+      throw DataError(path, header.data_start + covered,
                       concat('"', tensor_name, "\" ", problem...));
     };
     if (begin > end) fail("has offsets ", begin, " to ", end, ", which run backwards");
     if (begin < covered) fail("begins at ", begin, " and overlaps the tensor before it");
     if (begin > covered) fail("begins at ", begin, ", ", begin - covered, " bytes after the last");
     if (end > data.size()) fail("ends at ", end, ", but the data end at ", data.size());
-    const std::optional<std::uint64_t> bytes = stored_bytes(tensor.shape, tensor.dtype);
-    if (!bytes) fail("has a shape whose size overflows");
-    if (*bytes != end - begin) {
-      fail("has ", end - begin, " bytes, but its shape and ", tensor.dtype, " take ", *bytes);
+    const std::optional<std::uint64_t> size = stored_bytes(tensor.shape, tensor.dtype);
+    if (!size) fail("has a shape whose size overflows");
+    if (*size != end - begin) {
+      fail("has ", end - begin, " bytes, but its shape and ", tensor.dtype, " take ", *size);
     }
     covered = end;
     tensors.emplace(name, StoredTensor{.dtype = std::move(tensor.dtype),
@@ -285,87 +255,36 @@ std::map<std::string, StoredTensor> cut(const MappedFile& file, Header& header) 
                                        .bytes = data.subspan(begin, end - begin)});
   }
   if (covered != data.size()) {
-    throw DataError(file.path(), header.data_start + covered,
+    throw DataError(path, header.data_start + covered,
                     concat(data.size() - covered, " bytes after the last tensor"));
   }
   return tensors;
 }
 
-float half_to_float(fp16 half) {
-  const std::uint32_t sign = std::uint32_t{half.bits & 0x8000u} << 16;
-  const std::uint32_t magnitude = half.bits & 0x7FFFu;
-  // Widened in place, the exponent is too low by 112; multiplying by 2^112 is exact for subnormal
-  // numbers, too. Infinity and NaN take the largest exponent instead.
-  std::uint32_t widened =
-      std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f);
-  if (magnitude >= 0x7C00u) widened = 0x7F800000u | magnitude << 13;
-  return std::bit_cast<float>(sign | widened);
-}
-
-// The elements of `bytes`, of type From and in any alignment, each through `convert`.
-template <class From, class To, class Convert>
-std::vector<To> converted(std::span<const std::byte> bytes, Convert convert) {
-  std::vector<To> result(bytes.size() / sizeof(From));
-  for (std::size_t i = 0; i < result.size(); ++i) {
-    From value;
-    std::memcpy(&value, bytes.data() + i * sizeof value, sizeof value);
-    result[i] = convert(value);
-  }
-  return result;
-}
-
 }  // namespace
 
-std::int64_t StoredTensor::count() const {
-  std::int64_t count = 1;
-  for (const std::int64_t d : shape) count *= d;
-  return count;
-}
+SafetensorsFile::SafetensorsFile(Contents contents)
+    : StoredTensors(std::move(contents.path), std::move(contents.owners),
+                    std::move(contents.tensors)),
+      metadata_(std::move(contents.metadata)) {}
 
 SafetensorsFile::SafetensorsFile(const std::string& path)
-    : path_(path), file_(std::make_unique<MappedFile>(path)) {
-  Header header = read_header(*file_);
-  tensors_ = cut(*file_, header);
-  metadata_ = std::move(header.metadata);
-}
+    : SafetensorsFile(std::make_shared<const MappedFile>(path)) {}
 
-SafetensorsFile::~SafetensorsFile() = default;
+SafetensorsFile::SafetensorsFile(const std::shared_ptr<const MappedFile>& file)
+    : SafetensorsFile(parse(file->path(), file->bytes(), {file})) {}
 
-const StoredTensor& SafetensorsFile::at(const std::string& name) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) throw DataError(path_, concat("no tensor \"", name, '"'));
-  return found->second;
-}
+SafetensorsFile::SafetensorsFile(const std::string& path, std::span<const std::byte> bytes)
+    : SafetensorsFile(parse(path, bytes, {})) {}
 
-std::vector<float> SafetensorsFile::floats(const std::string& name) const {
-  const StoredTensor& tensor = at(name);
-  if (tensor.dtype == "F32") {
-    return converted<float, float>(tensor.bytes, [](float x) { return x; });
-  }
-  if (tensor.dtype == "F64") {
-    return converted<double, float>(tensor.bytes, [](double x) { return static_cast<float>(x); });
-  }
-  if (tensor.dtype == "BF16") {
-    return converted<bf16, float>(tensor.bytes, [](bf16 x) { return to_float(x); });
-  }
-  if (tensor.dtype == "F16") return converted<fp16, float>(tensor.bytes, half_to_float);
-  throw DataError(path_,
-                  concat('"', name, "\" is ", tensor.dtype, ", expected F32, F64, BF16 or F16"));
-}
-
-std::vector<std::int32_t> SafetensorsFile::integers(const std::string& name) const {
-  const StoredTensor& tensor = at(name);
-  if (tensor.dtype == "I32") {
-    return converted<std::int32_t, std::int32_t>(tensor.bytes, [](std::int32_t x) { return x; });
-  }
-  if (tensor.dtype == "I64") {
-    return converted<std::int64_t, std::int32_t>(tensor.bytes, [&](std::int64_t x) {
-      const auto narrow = static_cast<std::int32_t>(x);
-      if (narrow != x) throw DataError(path_, concat('"', name, "\" has ", x, ", beyond 32 bits"));
-      return narrow;
-    });
-  }
-  throw DataError(path_, concat('"', name, "\" is ", tensor.dtype, ", expected I32 or I64"));
+SafetensorsFile::Contents SafetensorsFile::parse(const std::string& path,
+                                                 std::span<const std::byte> bytes,
+                                                 std::vector<std::shared_ptr<const void>> owners) {
+  Header header = read_header(path, bytes);
+  return {.path = path,
+          .owners = std::move(owners),
+          .tensors = cut(path, bytes, header),
+          .metadata = std::move(header.metadata)};
 }
 
 std::string safetensors_header(std::span<const TensorToStore> tensors,

@@ -5,17 +5,12 @@
 #include "gpt2train/core/convert.h"
 #include "gpt2train/core/moment_code.h"
 #include "gpt2train/ops/ops.h"
+#include "src/train/stored_moments.h"
 
 namespace gpt2train {
 namespace {
 
 constexpr std::int64_t kPiece = 1 << 22;  // elements initialised at a time: 16 MiB of host memory
-
-std::vector<std::int64_t> dims(const Shape& shape) {
-  std::vector<std::int64_t> result;
-  for (int i = 0; i < shape.rank(); ++i) result.push_back(shape[i]);
-  return result;
-}
 
 TensorView piece_of(const TensorView& flat, std::int64_t first, std::int64_t count) {
   return TensorView{flat.data, flat.dtype, {flat.count(), 1}}.slice_rows(first, count);
@@ -59,53 +54,12 @@ TensorToStore stored(std::string name, const TensorView& view) {
           .bytes = {static_cast<const std::byte*>(view.data), view.bytes()}};
 }
 
-void check_shape(const SafetensorsFile& file, const std::string& name, const Shape& expected) {
-  const std::vector<std::int64_t>& shape = file.at(name).shape;
-  if (shape == dims(expected)) return;
-  std::string found;
-  for (const std::int64_t d : shape) found += concat(found.empty() ? "" : ", ", d);
-  throw DataError(file.path(),
-                  concat(name, ": expected shape ", expected, ", found (", found, ')'));
-}
-
 // Zero bits are zeros in every dtype, and in codes of a scale of zero. Flat arrays are of whole
 // words, whatever their dtype.
 void clear(const Exec& exec, const TensorView& view) {
   if (!view.present()) return;
   const auto words = static_cast<std::int64_t>(view.bytes() / sizeof(float));
   ops::fill(exec, {.out = {view.data, DType::kFloat32, {words}}, .value = 0.0f});
-}
-
-// The scales that a checkpoint has of the codes it has; none where its moments are floats.
-std::vector<float> stored_scales(const SafetensorsFile& file, const std::string& prefix,
-                                 std::int64_t blocks) {
-  const std::string name = prefix + "scales";
-  if (!file.tensors().contains(name)) return {};
-  check_shape(file, name, {blocks});
-  return file.floats(name);
-}
-
-template <class Code>
-std::vector<float> decoded(const StoredTensor& tensor, const Parameter& parameter,
-                           const std::vector<float>& scales) {
-  const auto* codes = reinterpret_cast<const Code*>(tensor.bytes.data());
-  std::vector<float> values(tensor.bytes.size());
-  for (std::int64_t i = 0; i < std::ssize(values); ++i) {
-    values[i] = decode(codes[i], scales[(parameter.offset + i) / kCodeBlock]);
-  }
-  return values;
-}
-
-// Of a parameter, whatever they are stored in.
-std::vector<float> moments(const SafetensorsFile& file, const std::string& prefix,
-                           const Parameter& parameter, const std::vector<float>& scales) {
-  const std::string name = prefix + parameter.name;
-  check_shape(file, name, parameter.shape);
-  const StoredTensor& tensor = file.at(name);
-  if (scales.empty()) return file.floats(name);
-  if (tensor.dtype == "I8") return decoded<std::int8_t>(tensor, parameter, scales);
-  if (tensor.dtype == "U8") return decoded<std::uint8_t>(tensor, parameter, scales);
-  throw DataError(file.path(), concat(name, " is ", tensor.dtype, " beside scales"));
 }
 
 }  // namespace
@@ -168,7 +122,7 @@ void ModelState::clear_the_rest(const Exec& exec) const {
 }
 
 void ModelState::load_parameter(const Exec& exec, const TensorView& flat,
-                                const Parameter& parameter, const SafetensorsFile& file,
+                                const Parameter& parameter, const StoredTensors& file,
                                 const std::string& name, bool transpose) const {
   Shape expected = parameter.shape;
   if (transpose) expected = {parameter.shape[1], parameter.shape[0]};
@@ -185,7 +139,7 @@ void ModelState::load_parameter(const Exec& exec, const TensorView& flat,
   upload(exec, piece_of(flat, parameter.offset, parameter.count()), values);
 }
 
-void ModelState::load_weights(const Exec& exec, const SafetensorsFile& file, bool hf_orientation) {
+void ModelState::load_weights(const Exec& exec, const StoredTensors& file, bool hf_orientation) {
   const TensorView target = updated_weights();
   ops::fill(exec, {.out = target, .value = 0.0f});  // the padding, too
   for (const Parameter& parameter : layout_.list()) {
@@ -199,7 +153,7 @@ void ModelState::load_weights(const Exec& exec, const SafetensorsFile& file, boo
 // What was stored as codes comes back as those very codes: they are nearest to their own values.
 template <class Code>
 void ModelState::load_codes(const Exec& exec, const TensorView& flat, const TensorView& scales,
-                            const SafetensorsFile& file, const std::string& prefix) const {
+                            const StoredTensors& file, const std::string& prefix) const {
   const std::vector<float> stored = stored_scales(file, prefix, scales.count());
   std::vector<float> used = stored;
   if (stored.empty()) {
@@ -225,7 +179,7 @@ void ModelState::load_codes(const Exec& exec, const TensorView& flat, const Tens
   ops::upload(exec, scales, used.data());
 }
 
-void ModelState::load_optimizer(const Exec& exec, const SafetensorsFile& file) {
+void ModelState::load_optimizer(const Exec& exec, const StoredTensors& file) {
   if (m_scales_.present()) {
     load_codes<std::int8_t>(exec, m_, m_scales_, file, "m.");
     load_codes<std::uint8_t>(exec, v_, v_scales_, file, "v.");

@@ -7,9 +7,9 @@
 #include "gpt2train/memory/report.h"
 #include "gpt2train/train/advice.h"
 #include "gpt2train/train/evaluate.h"
+#include "gpt2train/train/load_weights.h"
 #include "gpt2train/train/schedule.h"
 #include "gpt2train/train/timeline.h"
-#include "src/train/load_weights.h"
 
 namespace gpt2train {
 namespace {
@@ -111,8 +111,10 @@ void Trainer::load() {
     state_->load_weights(exec_, weights, false);
     state_->load_optimizer(exec_, SafetensorsFile(found.path + "/optimizer.safetensors"));
   } else {
-    const SafetensorsFile weights(weights_file(config_.init_from));
-    state_->load_weights(exec_, weights, is_hf_orientation(weights));
+    const WeightsFile file = open_weights(find_weights(config_.init_from));
+    const FittedWeights weights = fit_weights(file, config_.model);
+    for (const std::string& note : weights.notes) setup_.observer.on_note(note);
+    state_->load_weights(exec_, weights.tensors, weights.hf_orientation);
   }
 }
 

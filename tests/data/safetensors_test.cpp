@@ -10,6 +10,7 @@
 #include <limits>
 #include <random>
 
+#include "gpt2train/core/dtype.h"
 #include "gpt2train/core/error.h"
 #include "tests/support/temp_dir.h"
 

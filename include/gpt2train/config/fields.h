@@ -31,7 +31,9 @@ template <class Visitor, class Config>
 void visit_fields(Visitor&& visit, Config& top) {
   visit.section("");
   GPT2_FIELD(top, out_dir, "directory for checkpoints and metrics.jsonl", kNotEmpty);
-  GPT2_FIELD(top, init_from, "scratch, resume, or a safetensors file or directory", kNotEmpty);
+  GPT2_FIELD(top, init_from,
+             "scratch, resume, gpt2[-medium|-large|-xl], or weights: a file or a directory",
+             kNotEmpty);
   GPT2_FIELD(top, seed, "of initial weights, data order and dropout");
   GPT2_FIELD(top, device, "where to run; a card, such as rtx3060: cuda, with memory.device");
   GPT2_FIELD(top, dtype, "of activations, and of weights as kernels read them");

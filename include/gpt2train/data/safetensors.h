@@ -7,43 +7,37 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "gpt2train/core/dtype.h"
+#include "gpt2train/data/stored_tensors.h"
 
 namespace gpt2train {
 
 class MappedFile;
 
-struct StoredTensor {
-  std::string dtype;  // as the header says: "F32", "BF16", "F64", "I32", ...
-  std::vector<std::int64_t> shape;
-  std::span<const std::byte> bytes;  // into the mapping; alignment is not promised
-  std::int64_t count() const;
-};
-
-class SafetensorsFile {
+class SafetensorsFile : public StoredTensors {
  public:
   // Throws DataError with path and byte offset on anything the format does not allow: a header past
   // the end, offsets that overlap, leave gaps, run backwards or overflow, sizes that disagree with
   // shapes, duplicate names, unknown dtypes, metadata that is not strings.
   explicit SafetensorsFile(const std::string& path);
-  ~SafetensorsFile();
+  explicit SafetensorsFile(const std::shared_ptr<const MappedFile>& file);
+  // Of bytes that outlive this; `path` is for messages.
+  SafetensorsFile(const std::string& path, std::span<const std::byte> bytes);
 
-  const std::string& path() const { return path_; }
-  const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  // Throws DataError naming the tensor when it is not there.
-  const StoredTensor& at(const std::string& name) const;
-  // F32, F64, BF16 and F16 as float; I32 and I64 as int32. Throws DataError otherwise.
-  std::vector<float> floats(const std::string& name) const;
-  std::vector<std::int32_t> integers(const std::string& name) const;
 
  private:
-  std::string path_;
-  std::unique_ptr<MappedFile> file_;
-  std::map<std::string, StoredTensor> tensors_;
+  struct Contents {
+    std::string path;
+    std::vector<std::shared_ptr<const void>> owners;
+    std::map<std::string, StoredTensor> tensors;
+    std::map<std::string, std::string> metadata;
+  };
+  explicit SafetensorsFile(Contents contents);
+  static Contents parse(const std::string& path, std::span<const std::byte> bytes,
+                        std::vector<std::shared_ptr<const void>> owners);
+
   std::map<std::string, std::string> metadata_;
 };
 

@@ -16,7 +16,7 @@ enum class DeviceChoice : std::uint8_t { kAuto, kCpu, kCuda };
 
 struct RunConfig {
   std::string out_dir = "out";
-  std::string init_from = "scratch";  // scratch, resume, or a safetensors file or directory
+  std::string init_from = "scratch";  // scratch, resume, or weights; train/load_weights.h
   std::uint64_t seed = 1337;
   DeviceChoice device = DeviceChoice::kAuto;
   DType dtype = DType::kBFloat16;

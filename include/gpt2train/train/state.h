@@ -52,10 +52,10 @@ class ModelState {
   // Weights by name, in either orientation of the linear layers. A missing tensor or a wrong shape
   // throws DataError with what was found and expected; tensors that are not ours are ignored. What
   // is loaded into 16 bits is rounded to nearest.
-  void load_weights(const Exec& exec, const SafetensorsFile& file, bool hf_orientation);
+  void load_weights(const Exec& exec, const StoredTensors& file, bool hf_orientation);
   // Moments ("m.<name>", "v.<name>", and "m.scales", "v.scales" of blocks of the flat arrays where
   // those are codes of eight bits), written by checkpoint_optimizer().
-  void load_optimizer(const Exec& exec, const SafetensorsFile& file);
+  void load_optimizer(const Exec& exec, const StoredTensors& file);
 
   // What a checkpoint stores: updated weights and moments in their dtypes, without padding, where
   // the device has them. Any dtype can be loaded into any other.
@@ -64,12 +64,12 @@ class ModelState {
 
  private:
   void load_parameter(const Exec& exec, const TensorView& flat, const Parameter& parameter,
-                      const SafetensorsFile& file, const std::string& name, bool transpose) const;
+                      const StoredTensors& file, const std::string& name, bool transpose) const;
 
   void clear_the_rest(const Exec& exec) const;  // all but weights
   template <class Code>
   void load_codes(const Exec& exec, const TensorView& flat, const TensorView& scales,
-                  const SafetensorsFile& file, const std::string& prefix) const;
+                  const StoredTensors& file, const std::string& prefix) const;
 
   ParameterLayout layout_;
   Tensor weights_, masters_, gradients_, m_, v_, m_scales_, v_scales_, grad_state_;
