@@ -30,7 +30,11 @@ WeightsFile parse_any(const std::string& path, std::span<const std::byte> bytes,
                       std::vector<std::shared_ptr<const void>> owners) {
   if (is_zip(bytes)) return parse_torch_file(path, bytes, std::move(owners));
   if (is_llmc_model(bytes)) return parse_llmc_model(path, bytes, std::move(owners));
-  // Anything else is held to the rules of safetensors, which has no magic number.
+  // Safetensors have no magic number, but their JSON begins here.
+  if (bytes.size() > 8 && bytes[8] != std::byte{'{'}) {
+    throw DataError(path,
+                    "is no file of weights: neither safetensors, nor torch.save's, nor llm.c's");
+  }
   const SafetensorsFile file(path, bytes);
   return {.tensors = {path, std::move(owners), file.tensors()}, .n_head = heads_of(file)};
 }

@@ -154,6 +154,11 @@ TEST_F(WeightsDirectory, TellsFormatsByContentWhateverTheName) {
   EXPECT_EQ(open_weights(dir_.path()).tensors.floats("wpe.weight"), std::vector<float>{3});
 }
 
+TEST_F(WeightsDirectory, SaysWhatIsNoFileOfWeights) {
+  write_file(dir_ / "ckpt.pt", "once upon a time");
+  expect_error("is no file of weights");
+}
+
 TEST_F(WeightsDirectory, KnowsHeadsAndActivationFromTheConfig) {
   write_file(dir_ / "model.safetensors", safetensors_of("a", {1}));
   EXPECT_FALSE(open_weights(dir_.path()).n_head);

@@ -83,6 +83,38 @@ INSTANTIATE_TEST_SUITE_P(
                     Exchange{ExportFormat::kNanoGpt, true, GeluForm::kErf},
                     Exchange{ExportFormat::kNanoGpt, false, GeluForm::kErf}));
 
+// Reading turns back what writing turned, or did not turn; only another program would notice.
+TEST(Export, TurnsLinearLayersForTransformers) {
+  Trained trained(tiny_config());
+  const TempDir out;
+  trained.export_to(out.path(), ExportFormat::kHuggingFace);
+  const SafetensorsFile theirs(out / "model.safetensors");
+  const SafetensorsFile ours(trained.checkpoint + "/model.safetensors");
+  EXPECT_EQ(theirs.metadata().at("format"), "pt");
+  EXPECT_EQ(theirs.at("transformer.h.0.mlp.c_fc.weight").shape,
+            (std::vector<std::int64_t>{16, 64}));
+  EXPECT_EQ(theirs.floats("transformer.wte.weight"), ours.floats("wte.weight"));
+  const std::vector<float> turned = theirs.floats("transformer.h.1.attn.c_proj.weight");
+  const std::vector<float> straight = ours.floats("h.1.attn.c_proj.weight");
+  for (std::size_t i = 0; i < 16; ++i) {
+    for (std::size_t j = 0; j < 16; ++j) ASSERT_EQ(turned[i * 16 + j], straight[j * 16 + i]);
+  }
+}
+
+// llm.c and nanoGPT have them (out, in).
+TEST(Export, LeavesLinearLayersForTheOthers) {
+  Trained trained(model_config(false, GeluForm::kTanh));
+  const TempDir out;
+  const SafetensorsFile ours(trained.checkpoint + "/model.safetensors");
+  for (const ExportFormat format : {ExportFormat::kLlmc, ExportFormat::kNanoGpt}) {
+    trained.export_to(out.path(), format, DType::kFloat32, true);
+    const StoredTensors theirs = open_weights(out.path()).tensors;
+    EXPECT_EQ(theirs.floats("h.1.attn.c_proj.weight"), ours.floats("h.1.attn.c_proj.weight"));
+    EXPECT_EQ(theirs.tensors().contains("h.1.ln_1.bias"), format == ExportFormat::kLlmc);
+    std::filesystem::remove(out / "model.bin");
+  }
+}
+
 TEST(Export, RoundsToTheDtypeThatIsAskedFor) {
   Trained trained(tiny_config());
   const TempDir out;
