@@ -49,6 +49,14 @@ LlmcModel read_header(const std::string& path, std::span<const std::byte> bytes)
   return model;
 }
 
+// Elements of all parameters; with the largest sizes allowed below 2^56.
+std::uint64_t element_count(const LlmcModel& model) {
+  const std::int64_t C = model.n_embd;
+  const std::int64_t layer = 12 * C * C + 13 * C;
+  const std::int64_t rows = model.padded_vocab + model.block_size + 2;
+  return static_cast<std::uint64_t>(rows * C + model.n_layer * layer);
+}
+
 }  // namespace
 
 std::vector<LlmcTensor> llmc_tensors(const LlmcModel& model) {
@@ -98,6 +106,12 @@ WeightsFile parse_llmc_model(const std::string& path, std::span<const std::byte>
                              std::vector<std::shared_ptr<const void>> owners) {
   const LlmcModel model = read_header(path, bytes);
   ByteReader reader(path, bytes, kHeaderNumbers * sizeof(std::int32_t));
+  // Before anything is listed: a header of 32 bytes may claim a thousand layers.
+  const std::uint64_t expected = element_count(model) * element_bytes(model.dtype);
+  if (reader.left() != expected) {
+    reader.fail("a model of these sizes takes ", expected, " bytes, and ", reader.left(),
+                " are there");
+  }
   std::map<std::string, StoredTensor> tensors;
   for (const LlmcTensor& tensor : llmc_tensors(model)) {
     const std::uint64_t size = stored_bytes(tensor.shape, model.dtype).value();
@@ -105,7 +119,6 @@ WeightsFile parse_llmc_model(const std::string& path, std::span<const std::byte>
     reader.take(stored_bytes({tensor.padding_rows, model.n_embd}, model.dtype).value(),
                 "the padding of the vocabulary");
   }
-  if (reader.left() != 0) reader.fail(reader.left(), " bytes after the last parameter");
   return {.tensors = {path, std::move(owners), std::move(tensors)},
           .n_head = model.n_head,
           .activation = "gelu_new"};

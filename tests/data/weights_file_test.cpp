@@ -88,11 +88,11 @@ TEST(LlmcModel, RejectsSizesThatAreNone) {
   expect_error(with_number(good, 5, 3), "3 heads for a width of 4");
   expect_error(with_number(good, 6, 0x7FFFFFFF), "byte 24: channels is");
   expect_error(with_number(good, 7, 4), "padded_vocab_size is 4, expected 5");
-  expect_error(with_number(good, 4, 1), "bytes after the last parameter");
-  expect_error(with_number(good, 4, 3), "are left");
+  expect_error(with_number(good, 4, 1), "a model of these sizes takes");
+  expect_error(with_number(good, 4, 3), "a model of these sizes takes");
   expect_error(good.substr(0, 20), "are left");
-  expect_error(good.substr(0, good.size() - 1), "ln_f.bias takes 16 bytes, and 15 are left");
-  expect_error(good + "x", "1 bytes after the last parameter");
+  expect_error(good.substr(0, good.size() - 1), "takes 2160 bytes, and 2159 are there");
+  expect_error(good + "x", "takes 2160 bytes, and 2161 are there");
 }
 
 // ---- directories ----------------------------------------------------------------------------
