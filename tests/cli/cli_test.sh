@@ -169,6 +169,21 @@ expect 3 'expected shape|another model|checkpoint' -- run --init_from=resume --n
 expect 3 'seed' -- run --init_from=resume --seed=8
 run --init_from=resume --max_iters=24 >log.txt 2>&1 || fail "resume: $(tail -n 1 log.txt)"
 
+# ---- weights out and in ------------------------------------------------------------------------
+"$program" export --format=hf --out=exported --out_dir=out >out.txt || fail "export --format=hf"
+grep -q '^exported/model.safetensors, [0-9]* bytes' out.txt || fail "export does not say what it wrote"
+"$program" export --format=nanogpt --out=exported --out_dir=out >out.txt || fail "export --format=nanogpt"
+expect 2 'ckpt.pt is there already' -- "$program" export --format=nanogpt --out=exported --out_dir=out
+expect 2 'llm.c computes GELU by tanh' -- "$program" export --format=llmc --out=refused --out_dir=out
+expect 3 'no whole checkpoint' -- "$program" export --format=hf --out=refused --out_dir=nowhere
+[ ! -e refused ] || fail "a refused export left files behind"
+for from in exported exported/ckpt.pt; do
+  run --out_dir="in_${from##*/}" --init_from=$from --eval_only=true >in.txt 2>&1 || fail "init_from $from: $(tail -n 1 in.txt)"
+  grep -q "^step 0: .*$(sed -n 's/^step 24: .*\(val loss .*\)/\1/p' log.txt)" in.txt || fail "other losses than before export: $(grep '^step' in.txt)"
+done
+expect 3 'n_embd is 32 in the file and 64 in the settings' -- run --out_dir=wide --init_from=exported --n_embd=64
+expect 3 'hf download openai-community/gpt2-xl' -- env HF_HUB_CACHE=none "$program" --config tiny.yaml --out_dir=xl --init_from=gpt2-xl
+
 # ---- configuration -----------------------------------------------------------------------------
 expect 2 'unknown.*batch_size|did you mean' -- run --btach_size=3
 printf 'model:\n  n_layr: 3\n' >bad.yaml
