@@ -32,7 +32,7 @@ void visit_fields(Visitor&& visit, Config& top) {
   visit.section("");
   GPT2_FIELD(top, out_dir, "directory for checkpoints and metrics.jsonl", kNotEmpty);
   GPT2_FIELD(top, init_from,
-             "scratch, resume, gpt2[-medium|-large|-xl], or weights: a file or a directory",
+             "scratch, resume, weights (a file or a directory), or gpt2, gpt2-medium, ...",
              kNotEmpty);
   GPT2_FIELD(top, seed, "of initial weights, data order and dropout");
   GPT2_FIELD(top, device, "where to run; a card, such as rtx3060: cuda, with memory.device");
