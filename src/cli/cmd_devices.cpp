@@ -27,12 +27,12 @@ struct DevicesOptions {
 };
 
 // The CPU, and CUDA or why not.
-struct Machine {
+struct Backends {
   std::unique_ptr<Backend> cpu = open_cpu_backend();
   std::unique_ptr<Backend> cuda = {};
   std::string no_cuda = {};
 
-  Machine() {
+  Backends() {
     try {
       cuda = open_cuda_backend();
     } catch (const DeviceError& error) {
@@ -67,42 +67,42 @@ void show(Backend& backend) {
   }
 }
 
-Json now_as_json(const Machine& machine) {
+Json now_as_json(const Backends& here) {
   Json json = {{"devices", Json::array()}};
-  for (const Backend* backend : machine.backends()) {
+  for (const Backend* backend : here.backends()) {
     Json device = to_json(state_of(*backend));
     device["auto_limit_bytes"] = resolve_budget({}, backend->info());
     json["devices"].push_back(std::move(device));
   }
-  if (!machine.cuda) json["no_cuda"] = machine.no_cuda;
+  if (!here.cuda) json["no_cuda"] = here.no_cuda;
   return json;
 }
 
 void show_once(bool as_json) {
-  const Machine machine;
+  const Backends here;
   if (!as_json) {
-    for (Backend* backend : machine.backends()) show(*backend);
-    if (!machine.cuda) fmt::print("cuda: {}\n", machine.no_cuda);
+    for (Backend* backend : here.backends()) show(*backend);
+    if (!here.cuda) fmt::print("cuda: {}\n", here.no_cuda);
     return;
   }
-  Json json = now_as_json(machine);
+  Json json = now_as_json(here);
   std::size_t at = 0;
-  for (Backend* backend : machine.backends()) {
+  for (Backend* backend : here.backends()) {
     Json& rates = json["devices"][at++]["matmul_flops_per_second"];
     for (const auto& [dtype, rate] : measure_matmuls(*backend)) rates[name_of(dtype)] = rate;
   }
   fmt::print("{}\n", json.dump(2));
 }
 
-std::vector<std::string> now_as_lines(const Machine& machine) {
+std::vector<std::string> now_as_lines(const Backends& here) {
   const std::time_t now = std::time(nullptr);
   std::vector<std::string> lines = {fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(now))};
-  for (const Backend* backend : machine.backends()) {
+  for (const Backend* backend : here.backends()) {
     for (std::string& line : watch_lines(state_of(*backend), getpid())) {
       lines.push_back(std::move(line));
     }
   }
-  if (!machine.cuda) lines.push_back("cuda  " + machine.no_cuda);
+  if (!here.cuda) lines.push_back("cuda  " + here.no_cuda);
   return lines;
 }
 
@@ -133,16 +133,16 @@ void watch(const DevicesOptions& options) {
   using Clock = std::chrono::steady_clock;
   constexpr std::chrono::milliseconds kLook{20};
   const std::chrono::duration<double> interval(std::stod(options.watch_seconds));
-  const Machine machine;
+  const Backends here;
   Screen screen;
   catch_signals();
   while (!signal_seen()) {
     const auto begin = Clock::now();
     if (options.json) {
-      fmt::print("{}\n", now_as_json(machine).dump());
+      fmt::print("{}\n", now_as_json(here).dump());
       std::fflush(stdout);
     } else {
-      screen.draw(now_as_lines(machine));
+      screen.draw(now_as_lines(here));
     }
     while (!signal_seen() && Clock::now() - begin < interval) std::this_thread::sleep_for(kLook);
   }

@@ -15,7 +15,7 @@
 namespace gpt2train {
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
 constexpr const char* kInput = "standard input";
 

@@ -30,13 +30,13 @@ std::string full_text(const Reproduction& found) {
   return fmt::format("fails at {} {} in {}", failure->tensor, failure->shape, failure->scope);
 }
 
-std::string plan_text(const Plan& plan, const RunConfig& config) {
+std::string split_text(const Plan& plan, const RunConfig& config) {
   return fmt::format("{} x {}, recompute {}", plan.micro_batch, plan.accumulation,
                      recompute_text(plan, config.model));
 }
 
-std::string plan_text(const Scenario& scenario, const Reproduction& found) {
-  return found.chosen ? plan_text(found.chosen->plan, config_of(scenario)) : "nothing fits";
+std::string split_text(const Scenario& scenario, const Reproduction& found) {
+  return found.chosen ? split_text(found.chosen->plan, config_of(scenario)) : "nothing fits";
 }
 
 std::string default_text(const Reproduction& found) {
@@ -56,7 +56,7 @@ std::string run_text(const ShortRun& run, const RunConfig& config) {
     text = fmt::format("ran out at {} {} in {}, went on as ", run.ran_out->tensor,
                        run.ran_out->shape, run.ran_out->scope);
   }
-  text += fmt::format("{}; {} bytes predicted, {} measured{}", plan_text(run.plan, config),
+  text += fmt::format("{}; {} bytes predicted, {} measured{}", split_text(run.plan, config),
                       run.predicted.peak_allocated_bytes, run.measured.peak_allocated_bytes,
                       run.as_predicted() ? "" : ", NOT as predicted");
   return text + (run.is_finite() ? "" : "; losses are NOT finite");
@@ -155,7 +155,7 @@ std::string to_text(const Scenario& scenario, const Reproduction& found, const S
                                scenario.claim_text));
   line(name_of(scenario.form), nanogpt_text(scenario, found));
   line("logits: full", full_text(found));
-  line("by default", plan_text(scenario, found) + ", " + default_text(found));
+  line("by default", split_text(scenario, found) + ", " + default_text(found));
   line("the note's claim", verdict(scenario, found));
   if (run != nullptr) {
     line("run " + size_text(*run),
@@ -173,7 +173,7 @@ std::string to_markdown(const Scenario& scenario, const Reproduction& found,
       fmt::format("| {} | {} | {}: {} | {} | {} | {}: {} | {} |", scenario.id, scenario.title,
                   scenario.claim == Claim::kFits ? "would fit" : "runs out", scenario.claim_text,
                   nanogpt_text(scenario, found), full_text(found), default_text(found),
-                  plan_text(scenario, found), verdict(scenario, found));
+                  split_text(scenario, found), verdict(scenario, found));
   if (run != nullptr) {
     row += fmt::format(" {}, {} | {} | {} |", size_text(*run), outcome_text(*run),
                        run_text(run->full_logits, run->config),
