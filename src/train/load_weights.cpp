@@ -78,6 +78,24 @@ bool same(const StoredTensor& a, const StoredTensor& b) {
          std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
 }
 
+std::vector<Parameter> biases_of(ModelConfig config) {
+  config.bias = true;
+  std::vector<Parameter> biases;
+  for (const Parameter& parameter : ParameterLayout(config).list()) {
+    if (parameter.name.ends_with(".bias")) biases.push_back(parameter);
+  }
+  return biases;
+}
+
+// A bias that is zero may be left out.
+bool has_biases(const StoredTensors& file, const ModelConfig& config) {
+  const std::vector<Parameter> biases = biases_of(config);
+  return std::any_of(biases.begin(), biases.end(), [&](const Parameter& parameter) {
+    const auto found = file.tensors().find(parameter.name);
+    return found != file.tensors().end() && !all_zero(found->second);
+  });
+}
+
 // Everything that differs, with the settings that would fit: one message instead of one a run.
 void check_sizes(const StoredTensors& file, const ModelConfig& found, const ModelConfig& config) {
   std::string differences, flags;
@@ -94,6 +112,11 @@ void check_sizes(const StoredTensors& file, const ModelConfig& found, const Mode
   // The table of positions may be cut, not grown.
   if (found.block_size < config.block_size) {
     compare("block_size", found.block_size, config.block_size);
+  }
+  if (!config.bias && has_biases(file, config)) {
+    differences +=
+        concat(differences.empty() ? "" : ", ", "the file has biases and the settings have none");
+    flags += " --bias=true";
   }
   if (differences.empty()) return;
   const std::string vocabulary =
@@ -113,36 +136,21 @@ void check_head(const StoredTensors& file) {
                   "and a model with a head of its own cannot be loaded");
 }
 
-// Adds zeros where the file has no bias at all, and returns whether it did. Refuses to leave out a
-// bias that is not zero.
-bool fit_biases(const ModelConfig& config, std::map<std::string, StoredTensor>& tensors,
-                std::vector<std::shared_ptr<const void>>& owners, const std::string& path) {
-  ModelConfig with_bias = config;
-  with_bias.bias = true;
-  const ParameterLayout layout(with_bias);
-  std::vector<const Parameter*> missing;
-  bool any = false;
-  for (const Parameter& parameter : layout.list()) {
-    if (!parameter.name.ends_with(".bias")) continue;
-    const auto found = tensors.find(parameter.name);
-    if (found == tensors.end()) {
-      missing.push_back(&parameter);
-    } else if (!config.bias && !all_zero(found->second)) {
-      throw DataError(path, concat(parameter.name,
-                                   " is not zero, and the settings have no biases; "
-                                   "what fits is --bias=true"));
-    } else {
-      any = true;
-    }
+// Adds zeros where the file has no bias at all, and returns whether it did.
+bool add_biases(const ModelConfig& config, std::map<std::string, StoredTensor>& tensors,
+                std::vector<std::shared_ptr<const void>>& owners) {
+  const std::vector<Parameter> biases = biases_of(config);
+  if (std::any_of(biases.begin(), biases.end(),
+                  [&](const Parameter& bias) { return tensors.contains(bias.name); })) {
+    return false;
   }
-  if (!config.bias || any) return false;
   const auto zeros = std::make_shared<std::vector<float>>(4 * config.n_embd);
   owners.push_back(zeros);
-  for (const Parameter* parameter : missing) {
-    const auto values = std::span(*zeros).first(static_cast<std::size_t>(parameter->count()));
-    tensors.emplace(parameter->name, StoredTensor{.dtype = "F32",
-                                                  .shape = {parameter->count()},
-                                                  .bytes = std::as_bytes(values)});
+  for (const Parameter& bias : biases) {
+    const auto values = std::span(*zeros).first(static_cast<std::size_t>(bias.count()));
+    tensors.emplace(
+        bias.name,
+        StoredTensor{.dtype = "F32", .shape = {bias.count()}, .bytes = std::as_bytes(values)});
   }
   return true;
 }
@@ -206,7 +214,7 @@ FittedWeights fit_weights(const WeightsFile& file, const ModelConfig& config) {
     notes.push_back(concat("of ", found.block_size, " positions the first ", config.block_size,
                            " are taken, which is block_size"));
   }
-  if (fit_biases(config, tensors, owners, file.tensors.path())) {
+  if (config.bias && add_biases(config, tensors, owners)) {
     notes.emplace_back("the file has no biases; they begin at zero");
   }
   if (found.gelu != config.gelu) {

@@ -259,9 +259,11 @@ TEST_F(FitWeights, NamesEveryDifferenceAndTheSettingsThatFit) {
   config.n_head = 4;
   config.vocab_size = 64;
   config.block_size = 9;
+  config.bias = false;
   const std::string error = error_for(file(), config);
   EXPECT_NE(error.find("n_layer is 2 in the file and 1 in the settings"), std::string::npos);
-  EXPECT_NE(error.find("--n_layer=2 --n_head=2 --vocab_size=37 --block_size=8"), std::string::npos)
+  EXPECT_NE(error.find("--n_layer=2 --n_head=2 --vocab_size=37 --block_size=8 --bias=true"),
+            std::string::npos)
       << error;
   EXPECT_EQ(error_for(file(), config_), "accepted");
 }
