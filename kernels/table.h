@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "kernels/attention.h"
+#include "kernels/attention_cached.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/embedding.h"
 #include "kernels/gelu.h"
@@ -33,6 +34,7 @@ struct KernelTable {
   void (*gelu_backward)(const GeluBackward&, Stream) = nullptr;
   void (*attention_forward)(const AttentionForward&, Stream) = nullptr;
   void (*attention_backward)(const AttentionBackward&, Stream) = nullptr;
+  void (*attention_cached)(const AttentionCached&, Stream) = nullptr;
   void (*cross_entropy)(const CrossEntropy&, Stream) = nullptr;
   void (*loss_sum)(const LossSum&, Stream) = nullptr;
   void (*grad_norm)(const GradNorm&, Stream) = nullptr;

@@ -20,6 +20,7 @@ void gelu_forward(const GeluForward& args, Stream);
 void gelu_backward(const GeluBackward& args, Stream);
 void attention_forward(const AttentionForward& args, Stream);
 void attention_backward(const AttentionBackward& args, Stream);
+void attention_cached(const AttentionCached& args, Stream);
 void cross_entropy(const CrossEntropy& args, Stream);
 void loss_sum(const LossSum& args, Stream);
 void grad_norm(const GradNorm& args, Stream);

@@ -20,6 +20,7 @@ const KernelTable& cpu_kernels() {
       .gelu_backward = cpu::gelu_backward,
       .attention_forward = cpu::attention_forward,
       .attention_backward = cpu::attention_backward,
+      .attention_cached = cpu::attention_cached,
       .cross_entropy = cpu::cross_entropy,
       .loss_sum = cpu::loss_sum,
       .grad_norm = cpu::grad_norm,

@@ -21,6 +21,7 @@ void gelu_forward(const GeluForward& args, Stream);
 void gelu_backward(const GeluBackward& args, Stream);
 void attention_forward(const AttentionForward& args, Stream);
 void attention_backward(const AttentionBackward& args, Stream);
+void attention_cached(const AttentionCached& args, Stream);
 // By cuDNN, where the build has it. Throw DeviceError where cuDNN has no plan for the shape; the
 // last only makes its plans, or throws.
 void attention_forward_cudnn(const AttentionForward& args, Stream);

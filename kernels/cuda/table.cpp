@@ -18,6 +18,7 @@ const KernelTable& cuda_kernels() {
     table.gelu_backward = cuda::gelu_backward;
     table.attention_forward = cuda::attention_forward;
     table.attention_backward = cuda::attention_backward;
+    table.attention_cached = cuda::attention_cached;
     table.cross_entropy = cuda::cross_entropy;
     table.loss_sum = cuda::loss_sum;
     table.grad_norm = cuda::grad_norm;

@@ -34,4 +34,20 @@ void attention_backward(const Exec& exec, AttentionBackward args) {
   launch(exec, "attention_backward", exec.kernels().attention_backward, args);
 }
 
+void attention_cached(const Exec& exec, const AttentionCached& args) {
+  const TensorView &out = args.out, &k = args.k;
+  GPT2_CHECK(out.shape.rank() == 3, "attention_cached: out ", out.shape, " is not (B, T, C)");
+  const std::int64_t batch = out.shape[0], time = out.shape[1], width = out.shape[2];
+  GPT2_CHECK(args.heads > 0 && width % args.heads == 0, "attention_cached: ", args.heads,
+             " heads in width ", width);
+  GPT2_CHECK(args.qkv.shape == (Shape{batch, time, 3 * width}) && args.qkv.dtype == out.dtype,
+             "attention_cached: qkv ", args.qkv.shape, " for out ", out.shape);
+  GPT2_CHECK(k.shape.rank() == 3 && k.shape == (Shape{batch, k.shape[1], width}) &&
+                 args.v.shape == k.shape && k.dtype == out.dtype && args.v.dtype == out.dtype,
+             "attention_cached: caches ", k.shape, " and ", args.v.shape, " for out ", out.shape);
+  GPT2_CHECK(args.position >= 0 && args.position + time <= k.shape[1], "attention_cached: ", time,
+             " tokens at ", args.position, " in a cache of ", k.shape[1]);
+  launch(exec, "attention_cached", exec.kernels().attention_cached, args);
+}
+
 }  // namespace gpt2train::ops

@@ -59,6 +59,14 @@ inline Work work_of(const AttentionBackward& a) {
   return {.bytes = bytes_of(a.d_qkv, a.d_out, a.out, a.lse, a.qkv),
           .flops = 5.0 * static_cast<double>(a.out.count()) * time};
 }
+// Of the caches, the rows up to the last query; scores and sums of these.
+inline Work work_of(const AttentionCached& a) {
+  const auto rows = static_cast<double>(a.position + a.out.shape[1]);
+  const double share = rows / static_cast<double>(a.k.shape[1]);
+  return {.bytes = bytes_of(a.out, a.qkv) + share * bytes_of(a.k, a.v),
+          .flops = 4.0 * static_cast<double>(a.out.count()) *
+                   (rows - static_cast<double>(a.out.shape[1] - 1) / 2.0)};
+}
 inline Work work_of(const CrossEntropy& a) {
   return {.bytes = bytes_of(a.logits, a.losses, a.targets) * (a.write_gradient ? 2.0 : 1.0)};
 }

@@ -58,6 +58,20 @@ TEST_F(OpChecks, AttentionRefusesHeadsThatDoNotDivide) {
                InternalError);
 }
 
+TEST_F(OpChecks, AttentionCachedRefusesTokensBeyondTheCache) {
+  const Tensor out = tensor({2, 3, 8}), qkv = tensor({2, 3, 24}), k = tensor({2, 5, 8});
+  const auto run = [&](const TensorView& v, std::int64_t position, int heads = 2) {
+    ops::attention_cached(
+        exec_, {.out = out, .k = k, .v = v, .qkv = qkv, .position = position, .heads = heads});
+  };
+  EXPECT_NO_THROW(run(k, 2));
+  EXPECT_THROW(run(k, 3), InternalError);
+  EXPECT_THROW(run(k, -1), InternalError);
+  EXPECT_THROW(run(k, 2, 3), InternalError);
+  EXPECT_THROW(run(tensor({2, 4, 8}), 2), InternalError);
+  EXPECT_THROW(run(tensor({2, 5, 8}, DType::kBFloat16), 2), InternalError);
+}
+
 TEST_F(OpChecks, EmbeddingRefusesTimeBeyondThePositions) {
   const Tensor out = tensor({1, 5, 8}), tokens = tensor({1, 5}, DType::kInt32);
   const Tensor tokens_table = tensor({10, 8}), positions = tensor({4, 8});

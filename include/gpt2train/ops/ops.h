@@ -26,6 +26,7 @@ void gelu_backward(const Exec& exec, const GeluBackward& args);
 
 void attention_forward(const Exec& exec, AttentionForward args);
 void attention_backward(const Exec& exec, AttentionBackward args);
+void attention_cached(const Exec& exec, const AttentionCached& args);
 
 void cross_entropy(const Exec& exec, const CrossEntropy& args);
 void loss_sum(const Exec& exec, const LossSum& args);
