@@ -17,6 +17,7 @@
 #include <unordered_map>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/matmul_few_rows.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 
@@ -310,6 +311,7 @@ std::size_t workspace_of(const Problem& p) {
 std::size_t matmul_workspace(const Matmul& args) {
   constexpr std::size_t kMaxKnown = 4096;
   thread_local std::map<Problem, std::size_t> known;
+  if (has_few_rows(args)) return 0;
   const Problem p = problem_of(args);
   if (const auto found = known.find(p); found != known.end()) return found->second;
   if (known.size() == kMaxKnown) known.clear();
@@ -317,6 +319,7 @@ std::size_t matmul_workspace(const Matmul& args) {
 }
 
 void matmul(const Matmul& args, Stream) {
+  if (has_few_rows(args)) return matmul_few_rows(args);
   const Problem p = problem_of(args);
   if (entry_of(strip_of(p, 0))->exists()) return multiply_strips(args, p);
   dispatch_float(args.out.dtype, "matmul", [&]<class T>() { multiply_tiles<T>(args, p); });

@@ -111,6 +111,31 @@ TEST_P(Matmul, MatchesTheFormulaForEveryFormAndOddSizes) {
   }
 }
 
+// As when one text is written, or several together: at and around a block of rows or columns.
+TEST_P(Matmul, MatchesTheFormulaForFewRows) {
+  for (const std::int64_t m : {1, 2, 3, 4, 15, 16, 17}) {
+    for (const std::int64_t n : {4, 35, 70}) {
+      for (const bool bias : {false, true}) {
+        expect_close({.m = m, .n = n, .k = 77, .transpose_b = true, .bias = bias});
+        expect_close(
+            {.m = m, .n = n, .k = 64, .transpose_b = true, .bias = bias, .fp32_out = true});
+      }
+    }
+  }
+}
+
+#ifndef GPT2TRAIN_TEST_CUDA
+TEST_P(Matmul, GivesARowTheSameBitsWhateverIsBesideIt) {
+  const std::int64_t n = 70, k = 333;
+  const std::vector<double> alone = run({.m = 1, .n = n, .k = k, .transpose_b = true});
+  for (const std::int64_t m : {2, 5, 16}) {
+    std::vector<double> together = run({.m = m, .n = n, .k = k, .transpose_b = true});
+    together.resize(static_cast<std::size_t>(n));  // uniform() begins alike
+    EXPECT_EQ(together, alone) << m;
+  }
+}
+#endif
+
 TEST_P(Matmul, AddsABiasOrToWhatIsThere) {
   for (const bool fp32_out : {false, true}) {
     for (const bool transpose : {false, true}) {
