@@ -1,203 +1,200 @@
-// `gpt2train sample`: text from a checkpoint, one token at a time.
+// `gpt2train sample`: text from a trained model.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
+#include <chrono>
 #include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
 
-#include "gpt2train/config/load.h"
-#include "gpt2train/core/rng.h"
-#include "gpt2train/model/gpt2.h"
-#include "gpt2train/ops/ops.h"
-#include "gpt2train/train/checkpoint.h"
-#include "gpt2train/train/state.h"
-#include "gpt2train/train/step.h"
+#include "gpt2train/train/sampling.h"
 #include "src/cli/commands.h"
-#include "src/cli/machine.h"
+#include "src/cli/draw.h"
+#include "src/cli/text_codec.h"
+#include "src/cli/trained_model.h"
 
 namespace gpt2train {
 namespace {
 
 struct SampleOptions {
-  std::string out_dir = "out";
-  std::string checkpoint;  // empty: the newest of out_dir
+  ModelOptions model;
+  DrawSettings draw;
   std::string prompt = "\n";
-  std::string limit = "auto";
   std::int64_t num_samples = 1;
   std::int64_t max_new_tokens = 500;
-  double temperature = 0.8;
-  std::int64_t top_k = 200;
-  std::uint64_t seed = 1337;
+  std::int64_t batch = 1;
+  bool stop_at_eot = false;
+  bool recompute = false;
+  bool json = false;
 };
 
-// Draws from softmax(logits / temperature) over the top_k largest; temperature 0 takes the largest.
-std::int32_t draw(std::vector<float> logits, const SampleOptions& options, std::uint64_t item,
-                  std::uint32_t position) {
-  const auto largest = std::max_element(logits.begin(), logits.end());
-  if (options.temperature == 0.0) return static_cast<std::int32_t>(largest - logits.begin());
-  const double top = *largest;
-  if (options.top_k > 0 && options.top_k < std::ssize(logits)) {
-    std::vector<float> sorted = logits;
-    const auto nth = sorted.begin() + (options.top_k - 1);
-    std::nth_element(sorted.begin(), nth, sorted.end(), std::greater<>());
-    for (float& logit : logits) {
-      if (logit < *nth) logit = -INFINITY;
-    }
-  }
-  std::vector<double> cumulative(logits.size());
-  double sum = 0.0;
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    sum += std::exp((static_cast<double>(logits[i]) - top) / options.temperature);
-    cumulative[i] = sum;
-  }
-  const Philox4 words = random_words(options.seed, RandomUse::kSampling, item, 0, position);
-  const double point = static_cast<double>(unit_float(words[0])) * sum;
-  const auto at = std::upper_bound(cumulative.begin(), cumulative.end(), point);
-  return static_cast<std::int32_t>(std::min(at - cumulative.begin(), std::ssize(logits) - 1));
+std::string rest_of(std::istream& in) {
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-// "15 27, 3" as tokens; nothing but white space is token 0.
-std::vector<std::int32_t> parse_tokens(const std::string& text, std::int64_t vocab) {
-  std::vector<std::int32_t> tokens;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  const auto separates = [](char c) { return c == ' ' || c == ',' || c == '\n' || c == '\t'; };
-  while (at != end) {
-    if (separates(*at)) {
-      ++at;
-      continue;
-    }
-    std::int32_t token = 0;
-    const auto [next, error] = std::from_chars(at, end, token);
-    if (error != std::errc{} || (next != end && !separates(*next)) || token < 0 || token >= vocab) {
-      throw ConfigError("--prompt",
-                        concat("this model's data was not bytes: give token numbers from 0 to ",
-                               vocab - 1, ", such as --prompt=\"15 27\""));
-    }
-    tokens.push_back(token);
-    at = next;
-  }
-  if (tokens.empty()) tokens.push_back(0);
-  return tokens;
+// "FILE:path" is what the file holds, "-" what comes on stdin.
+std::string prompt_text(const std::string& prompt) {
+  constexpr std::string_view kFile = "FILE:";
+  if (prompt == "-") return rest_of(std::cin);
+  if (!prompt.starts_with(kFile)) return prompt;
+  const std::string path = prompt.substr(kFile.size());
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw ConfigError("--prompt", concat("cannot read ", path));
+  return rest_of(file);
 }
 
-// A trained model and the scratch to ask it for the next token.
-class Sampler {
+void print(const nlohmann::ordered_json& object) {
+  // A text may end within a character.
+  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  std::fflush(stdout);
+}
+
+struct Sample {
+  std::string text = {};
+  std::vector<std::int32_t> tokens = {};
+  bool at_end_of_text = false;
+};
+
+// Prints samples in order: token by token where one is written at a time, else when they are done.
+class SamplePrinter {
  public:
-  Sampler(const RunConfig& config, const std::string& checkpoint)
-      : config_(config),
-        backend_(open_backend(config.device)),
-        memory_(backend_->upstream(), resolve_budget(config.memory, backend_->info())),
-        exec_(backend_->kernels(), memory_, Compute::kRun, backend_->stream()),
-        state_(exec_, config_.model, precision_of(config_), Purpose::kInference) {
-    state_.load_weights(exec_, SafetensorsFile(checkpoint + "/model.safetensors"), false);
-  }
+  SamplePrinter(const SampleOptions& options, std::string prompt)
+      : options_(options), prompt_(std::move(prompt)) {}
 
-  std::vector<float> next_logits(std::span<const std::int32_t> context) {
-    const PhaseScope phase(memory_, Phase::kSampling);
-    const Scope scope(exec_, "sampling");
-    const auto time = static_cast<std::int64_t>(context.size());
-    const Tensor tokens(memory_, Tag::kStaging, "tokens", DType::kInt32, {1, time});
-    ops::upload(exec_, tokens, context.data());
-    const Pass pass{.exec = exec_,
-                    .config = config_.model,
-                    .precision = precision_of(config_),
-                    .batch = 1,
-                    .time = time};
-    const Tensor x = forward(pass, state_.weights(), tokens);
-    const Tensor last = head_logits(pass, x.view().slice_rows(time - 1, 1), state_.weights().wte);
-    const Tensor wide(memory_, Tag::kLogits, "logits_fp32", DType::kFloat32, last.view().shape);
-    ops::cast(exec_, {.out = wide, .in = last});
-    std::vector<float> logits(static_cast<std::size_t>(wide.view().count()));
-    ops::download(exec_, logits.data(), wide);
-    logits.resize(static_cast<std::size_t>(config_.model.vocab_size));
-    return logits;
+  void add(std::int64_t sample, std::int32_t token, const std::string& text) {
+    if (streams() && samples_.empty()) write(prompt_);
+    Sample& each = samples_[sample];
+    each.tokens.push_back(token);
+    each.text += text;
+    if (streams()) write(text);
+    ++token_count_;
   }
+  void end_of_text(std::int64_t sample) { samples_[sample].at_end_of_text = true; }
+
+  void done(std::int64_t sample) {
+    const Sample each = samples_[sample];
+    samples_.erase(sample);
+    if (options_.json) {
+      return print({{"event", "sample"},
+                    {"sample", sample},
+                    {"prompt", prompt_},
+                    {"text", each.text},
+                    {"tokens", each.tokens},
+                    {"ended", each.at_end_of_text ? "end_of_text" : "max_new_tokens"}});
+    }
+    if (!streams()) write(prompt_ + each.text);
+    write(sample + 1 < options_.num_samples ? "\n---------------\n" : "\n");
+  }
+  std::int64_t token_count() const { return token_count_; }
 
  private:
-  RunConfig config_;
-  std::unique_ptr<Backend> backend_;
-  CachingAllocator memory_;
-  Exec exec_;
-  ModelState state_;
+  bool streams() const { return options_.batch == 1 && !options_.json; }
+  static void write(const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  }
+
+  const SampleOptions& options_;
+  const std::string prompt_;
+  std::map<std::int64_t, Sample> samples_;  // under way
+  std::int64_t token_count_ = 0;
 };
 
+// That the samples fit, before any memory is taken.
+Prediction checked_memory(const TrainedModel& model, const SamplingTask& task, std::int64_t batch) {
+  const InferenceWork work = [&](const InferenceModel& each, std::int64_t rows) {
+    sample_texts(each, task, rows);
+  };
+  const FittingRows most =
+      fitting_rows(model.kernels(), model.config(), batch, model.budget_bytes(), work);
+  if (most.rows == batch) return most.prediction;
+  const Prediction failed =
+      predict_inference(model.kernels(), model.config(), batch, model.budget_bytes(), work);
+  throw OutOfMemoryError(*failed.failure,
+                         concat("fewer samples at once fit this budget: --batch=", most.rows));
+}
+
 void run(const SampleOptions& options) {
-  std::string path = options.checkpoint;
-  if (path.empty()) {
-    std::vector<std::string> rejected;
-    path = newest_whole_checkpoint(options.out_dir, rejected).path;
-    for (const std::string& problem : rejected) fmt::print(stderr, "skipped {}\n", problem);
-  } else if (const auto problem = checkpoint_problem(path)) {
-    throw CheckpointError(path, *problem);
+  TrainedModel trained(options.model);
+  const auto codec = text_codec(trained.config());
+  const std::string prompt = prompt_text(options.prompt);
+  const auto end_of_text = options.stop_at_eot ? codec->end_of_text() : std::nullopt;
+  if (options.stop_at_eot && !end_of_text) {
+    throw ConfigError("--stop_at_eot", "this model has no token for the end of a text");
   }
-  const RunConfig config =
-      parse_config(read_checkpoint_config(path), path + "/config.yaml",
-                   {{.flag = "--memory.limit", .key = "memory.limit", .value = options.limit}});
-  if (options.prompt.empty())
-    throw ConfigError("--prompt", "is empty: give at least one character");
+  SamplingTask task{.prompt = codec->encode(prompt, "--prompt"),
+                    .num_samples = options.num_samples,
+                    .max_new_tokens = options.max_new_tokens,
+                    .caching = options.recompute ? Caching::kRecomputed : Caching::kKept};
+  const std::int64_t batch = std::min(options.batch, options.num_samples);
+  const Prediction prediction = checked_memory(trained, task, batch);
 
-  // A model of at most 256 tokens reads and writes bytes; others speak in token numbers.
-  const bool bytes = config.data.format == TokenFormat::kBytes;
-  std::vector<std::int32_t> prompt;
-  if (bytes) {
-    for (const char c : options.prompt) prompt.push_back(static_cast<unsigned char>(c));
-  } else {
-    prompt = parse_tokens(options.prompt, config.model.vocab_size);
-  }
-
-  Sampler sampler(config, path);
-  for (std::int64_t sample = 0; sample < options.num_samples; ++sample) {
-    std::vector<std::int32_t> tokens = prompt;
-    const auto show = [&](std::int32_t token) {
-      if (bytes) {
-        std::fputc(token, stdout);
-      } else {
-        fmt::print("{} ", token);
-      }
-    };
-    for (const std::int32_t token : prompt) show(token);
-    for (std::int64_t i = 0; i < options.max_new_tokens; ++i) {
-      const std::size_t keep =
-          std::min(tokens.size(), static_cast<std::size_t>(config.model.block_size));
-      const std::vector<float> logits = sampler.next_logits(std::span(tokens).last(keep));
-      tokens.push_back(
-          draw(logits, options, static_cast<std::uint64_t>(sample), static_cast<std::uint32_t>(i)));
-      show(tokens.back());
-      std::fflush(stdout);
+  std::string shown;
+  for (const std::int32_t token : task.prompt) shown += codec->decode(token);
+  SamplePrinter printer(options, shown);
+  task.next = [&](std::int64_t sample, std::int64_t index,
+                  std::span<const float> logits) -> std::optional<std::int32_t> {
+    const std::int32_t token = draw_token(logits, options.draw, sample, index);
+    if (token == end_of_text) {
+      printer.end_of_text(sample);
+      return std::nullopt;
     }
-    std::fputs(sample + 1 < options.num_samples ? "\n---------------\n" : "\n", stdout);
-  }
+    printer.add(sample, token, codec->decode(token));
+    return token;
+  };
+  task.done = [&](std::int64_t sample) { printer.done(sample); };
+
+  const InferenceModel model = trained.load();
+  const auto start = std::chrono::steady_clock::now();
+  sample_texts(model, task, batch);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  if (!options.json) return;
+  print({{"event", "end"},
+         {"tokens", printer.token_count()},
+         {"seconds", seconds.count()},
+         {"predicted_peak_bytes", prediction.stats.peak_allocated_bytes},
+         {"peak_bytes", trained.stats().peak_allocated_bytes},
+         {"predicted_reserved_bytes", prediction.stats.peak_reserved_bytes},
+         {"reserved_bytes", trained.stats().peak_reserved_bytes}});
 }
 
 }  // namespace
 
 Command add_sample(CLI::App& app) {
   const auto options = std::make_shared<SampleOptions>();
-  app.add_option("--out_dir", options->out_dir, "run whose newest whole checkpoint to use")
-      ->capture_default_str();
-  app.add_option("--checkpoint", options->checkpoint,
-                 "a checkpoint directory, instead of --out_dir");
+  add_model_options(app, options->model);
   app.add_option("--prompt,--start", options->prompt,
-                 "text to go on from; token numbers where the model is not of bytes");
+                 "text to go on from, FILE:path or - for stdin; token numbers where the model is "
+                 "not of bytes");
   app.add_option("--num_samples", options->num_samples, "texts to write")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000000));
+  app.add_option("--batch", options->batch,
+                 "texts to write at the same time; 1: shown as they grow")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
   app.add_option("--max_new_tokens", options->max_new_tokens, "tokens of each")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
-  app.add_option("--temperature", options->temperature,
+  app.add_option("--temperature", options->draw.temperature,
                  "1: as trained, lower: safer, 0: the likeliest token")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 100.0));
-  app.add_option("--top_k", options->top_k, "draw from the k likeliest tokens; 0: from all")
+  app.add_option("--top_k", options->draw.top_k, "draw from the k likeliest tokens; 0: from all")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000));
-  app.add_option("--seed", options->seed, "of the random numbers")->capture_default_str();
-  app.add_option("--memory.limit,--limit", options->limit,
-                 "memory budget: bytes, a fraction, or auto")
-      ->capture_default_str();
+  app.add_option("--top_p", options->draw.top_p,
+                 "and of these from the likeliest that have this share of the probability")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--seed", options->draw.seed, "of the random numbers")->capture_default_str();
+  app.add_flag("--stop_at_eot", options->stop_at_eot, "end a text at its end-of-text token");
+  app.add_flag("--recompute", options->recompute,
+               "keep no keys and values: read the whole context for each token");
+  app.add_flag("--json", options->json, "a JSON object a line: each sample, then the run");
   return [options] { run(*options); };
 }
 

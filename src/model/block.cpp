@@ -8,6 +8,26 @@
 namespace gpt2train {
 namespace {
 
+void attend(const Pass& pass, std::int64_t layer, BlockSaved& s) {
+  const int heads = static_cast<int>(pass.config.n_head);
+  s.attention = pass.activation("attention", pass.config.n_embd);
+  if (pass.cache != nullptr) {
+    const auto l = static_cast<std::size_t>(layer);
+    return ops::attention_cached(pass.exec, {.out = s.attention,
+                                             .k = pass.cache->k[l],
+                                             .v = pass.cache->v[l],
+                                             .qkv = s.qkv,
+                                             .position = pass.cache->position,
+                                             .heads = heads});
+  }
+  s.lse = pass.statistic("lse", {pass.batch, pass.config.n_head, pass.time});
+  ops::attention_forward(pass.exec, {.out = s.attention,
+                                     .lse = s.lse,
+                                     .qkv = s.qkv,
+                                     .heads = heads,
+                                     .dropout = pass.dropout(RandomUse::kDropoutAttention, layer)});
+}
+
 // Up to and including `fc`: all that the backward pass reads, GELU's output apart.
 void forward_to_fc(const Pass& pass, const BlockTensors& w, std::int64_t layer, BlockSaved& s) {
   const Exec& exec = pass.exec;
@@ -25,13 +45,7 @@ void forward_to_fc(const Pass& pass, const BlockTensors& w, std::int64_t layer, 
                                 .beta = w.ln1_beta});
   s.qkv = pass.activation("qkv", 3 * C);
   linear_forward(exec, s.qkv, s.ln1, w.qkv_weight, w.qkv_bias);
-  s.attention = pass.activation("attention", C);
-  s.lse = pass.statistic("lse", {pass.batch, pass.config.n_head, pass.time});
-  ops::attention_forward(exec, {.out = s.attention,
-                                .lse = s.lse,
-                                .qkv = s.qkv,
-                                .heads = static_cast<int>(pass.config.n_head),
-                                .dropout = pass.dropout(RandomUse::kDropoutAttention, layer)});
+  attend(pass, layer, s);
 
   const Tensor projected = pass.activation("attention_projection", C);
   linear_forward(exec, projected, s.attention, w.proj_weight, w.proj_bias);

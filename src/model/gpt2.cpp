@@ -11,10 +11,12 @@ namespace {
 
 Tensor embed(const Pass& pass, const ModelTensors& weights, const TensorView& tokens) {
   Tensor x = pass.activation("residual", pass.config.n_embd);
+  const std::int64_t before = pass.cache != nullptr ? pass.cache->position : 0;
+  const TensorView& wpe = weights.wpe;
   ops::embedding_forward(pass.exec, {.out = x,
                                      .tokens = tokens,
                                      .token_table = weights.wte,
-                                     .position_table = weights.wpe,
+                                     .position_table = wpe.slice_rows(before, wpe.rows() - before),
                                      .dropout = pass.dropout(RandomUse::kDropoutEmbedding, 0)});
   return x;
 }

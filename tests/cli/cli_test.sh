@@ -77,6 +77,25 @@ if ! grep -q __asan_init "$program"; then
 fi
 "$program" sample --out_dir=out --prompt='to be' --max_new_tokens=20 >sample.txt 2>&1 || fail "sample: $(cat sample.txt)"
 grep -q 'to be' sample.txt || fail "the sample does not begin with its prompt"
+texts() { "$program" sample --out_dir=out --prompt='to be' --max_new_tokens=40 --num_samples=5 "$@"; }
+texts >sample.txt || fail "sample of five"
+[ "$(grep -c '^---------------$' sample.txt)" = 4 ] || fail "not five samples"
+texts --batch=3 | diff - sample.txt >/dev/null || fail "samples that are written together are others"
+texts --recompute | diff - sample.txt >/dev/null || fail "samples without a cache are others"
+texts --seed=1 | diff - sample.txt >/dev/null && fail "another seed writes the same"
+printf 'to be' | texts --prompt=- | diff - sample.txt >/dev/null || fail "sample --prompt=-"
+printf 'to be' >prompt.txt
+texts --prompt=FILE:prompt.txt | diff - sample.txt >/dev/null || fail "sample --prompt=FILE:"
+texts --batch=2 --json >sample.txt || fail "sample --json"
+[ "$(grep -c '^{"event":"sample","sample":[0-4],"prompt":"to be","text":' sample.txt)" = 5 ] || fail "sample --json: $(head -n 1 sample.txt)"
+end_of_sample() { sed -n "s/^{\"event\":\"end\".*\"$1\":\([0-9]*\).*/\1/p" sample.txt; }
+[ -n "$(end_of_sample peak_bytes)" ] && [ "$(end_of_sample peak_bytes)" = "$(end_of_sample predicted_peak_bytes)" ] ||
+  fail "sample --json: memory is not as predicted: $(tail -n 1 sample.txt)"
+expect 4 'out of memory: .*fewer samples at once fit this budget: --batch=[1-9]' -- \
+  "$program" sample --out_dir=out --num_samples=2000 --batch=2000 --memory.limit=4MiB
+expect 4 'smallest memory.limit that works here is [0-9]' -- "$program" sample --out_dir=out --memory.limit=100KiB
+expect 2 'stop_at_eot.*no token' -- "$program" sample --out_dir=out --stop_at_eot
+expect 2 'cannot read nothing.txt' -- "$program" sample --out_dir=out --prompt=FILE:nothing.txt
 "$program" verify >/dev/null 2>&1 || fail "verify"
 "$program" verify --dtype=bf16 --gelu=tanh --json | grep -q '"pass": true' || fail "verify --json"
 "$program" devices | grep -q 'threads' || fail "devices"

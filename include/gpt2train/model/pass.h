@@ -7,6 +7,7 @@
 #include "gpt2train/core/precision.h"
 #include "gpt2train/core/rng.h"
 #include "gpt2train/memory/tensor.h"
+#include "gpt2train/model/cache.h"
 #include "gpt2train/model/config.h"
 #include "gpt2train/ops/exec.h"
 
@@ -23,6 +24,8 @@ struct Pass {
   const std::uint64_t* first_sample = nullptr;  // on the device: the first row's run-wide index
   Recompute recompute = Recompute::kNone;
   std::int64_t block_layers = 0;  // of kBlock
+  // The tokens go on from what it holds, and their keys and values are added: for inference alone.
+  const KeyValueCache* cache = nullptr;
 
   Recompute recompute_in(std::int64_t layer) const {
     return recompute_of(recompute, block_layers, layer);
