@@ -15,6 +15,7 @@ Command add_plan(CLI::App& app);
 Command add_bench(CLI::App& app);
 Command add_profile(CLI::App& app);
 Command add_reproduce(CLI::App& app);
+Command add_eval(CLI::App& app);
 Command add_sample(CLI::App& app);
 Command add_export(CLI::App& app);
 // Returns nothing and throws InternalError when a deviation is above its limit.

@@ -80,6 +80,7 @@ int run(int argc, char** argv) {
   command("bench", "tokens/s against memory, plan by plan", add_bench);
   command("reproduce", "why runs of nanoGPT ran out of memory, and what helps", add_reproduce);
   command("sample", "write text with a trained model", add_sample);
+  command("eval", "loss of a text and accuracy on HellaSwag, of a trained model", add_eval);
   command("tokenize", "text to token files", add_tokenize);
   command("tokenizer", "train a vocabulary of one's own", add_tokenizer);
   command("encode", "JSON lines of texts to lines of token numbers", add_encode);

@@ -77,15 +77,16 @@ if ! grep -q __asan_init "$program"; then
 fi
 "$program" sample --out_dir=out --prompt='to be' --max_new_tokens=20 >sample.txt 2>&1 || fail "sample: $(cat sample.txt)"
 grep -q 'to be' sample.txt || fail "the sample does not begin with its prompt"
-texts() { "$program" sample --out_dir=out --prompt='to be' --max_new_tokens=40 --num_samples=5 "$@"; }
+five() { "$program" sample --out_dir=out --max_new_tokens=40 --num_samples=5 "$@"; }
+texts() { five --prompt='to be' "$@"; }
 texts >sample.txt || fail "sample of five"
 [ "$(grep -c '^---------------$' sample.txt)" = 4 ] || fail "not five samples"
 texts --batch=3 | diff - sample.txt >/dev/null || fail "samples that are written together are others"
 texts --recompute | diff - sample.txt >/dev/null || fail "samples without a cache are others"
 texts --seed=1 | diff - sample.txt >/dev/null && fail "another seed writes the same"
-printf 'to be' | texts --prompt=- | diff - sample.txt >/dev/null || fail "sample --prompt=-"
+printf 'to be' | five --prompt=- | diff - sample.txt >/dev/null || fail "sample --prompt=-"
 printf 'to be' >prompt.txt
-texts --prompt=FILE:prompt.txt | diff - sample.txt >/dev/null || fail "sample --prompt=FILE:"
+five --start=FILE:prompt.txt | diff - sample.txt >/dev/null || fail "sample --prompt=FILE:"
 texts --batch=2 --json >sample.txt || fail "sample --json"
 [ "$(grep -c '^{"event":"sample","sample":[0-4],"prompt":"to be","text":' sample.txt)" = 5 ] || fail "sample --json: $(head -n 1 sample.txt)"
 end_of_sample() { sed -n "s/^{\"event\":\"end\".*\"$1\":\([0-9]*\).*/\1/p" sample.txt; }
@@ -96,6 +97,19 @@ expect 4 'out of memory: .*fewer samples at once fit this budget: --batch=[1-9]'
 expect 4 'smallest memory.limit that works here is [0-9]' -- "$program" sample --out_dir=out --memory.limit=100KiB
 expect 2 'stop_at_eot.*no token' -- "$program" sample --out_dir=out --stop_at_eot
 expect 2 'cannot read nothing.txt' -- "$program" sample --out_dir=out --prompt=FILE:nothing.txt
+"$program" eval --out_dir=out --json >eval.json || fail "eval"
+[ "$(sed -n 's/^    "tokens": \([0-9]*\),/\1/p' eval.json)" = 3999 ] || fail "eval does not predict each byte once: $(cat eval.json)"
+of_eval() { sed -n "s/^  \"$1\": \([0-9]*\).*/\1/p" eval.json; }
+[ -n "$(of_eval peak_bytes)" ] && [ "$(of_eval peak_bytes)" = "$(of_eval predicted_peak_bytes)" ] ||
+  fail "eval: memory is not as predicted: $(cat eval.json)"
+"$program" eval --out_dir=out --data=train.txt --stride=8 --batch=64 | grep -q '^loss [0-9.]*, perplexity .* every 8,' || fail "eval --stride"
+words() { printf '%b' "$(printf '\\x%02x\\x%02x' $(for word; do echo $((word % 256)) $((word / 256)); done))"; }
+{ words 55434 308 1 0 1 0 26 0; head -c 1008 /dev/zero; words 65535 26 0 1 2 2 116 111 2 32 98 1 35; } >questions.bin
+"$program" eval --out_dir=out --hellaswag=questions.bin --json | grep -q '"examples": 1' || fail "eval --hellaswag"
+head -c 1030 questions.bin >torn.bin
+expect 3 'torn.bin: byte 1030: the file ends' -- "$program" eval --out_dir=out --hellaswag=torn.bin
+expect 4 'smallest memory.limit that works here' -- "$program" eval --out_dir=out --limit=100KiB
+expect 2 'stride' -- "$program" eval --out_dir=out --stride=33
 "$program" verify >/dev/null 2>&1 || fail "verify"
 "$program" verify --dtype=bf16 --gelu=tanh --json | grep -q '"pass": true' || fail "verify --json"
 "$program" devices | grep -q 'threads' || fail "devices"
