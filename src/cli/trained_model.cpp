@@ -4,10 +4,10 @@
 
 #include "gpt2train/config/load.h"
 #include "gpt2train/train/checkpoint.h"
+#include "gpt2train/train/load_weights.h"
 #include "gpt2train/train/step.h"
 #include "src/cli/machine.h"
 #include "src/cli/run_setup.h"
-#include "src/train/load_weights.h"
 
 namespace gpt2train {
 
@@ -16,9 +16,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
   app.add_option("--checkpoint", options.checkpoint,
                  "a checkpoint directory, instead of --out_dir");
-  CLI::Option* const weights =
-      app.add_option("--init_from", options.init_from,
-                     "a safetensors file or directory of weights, instead of a checkpoint");
+  CLI::Option* const weights = app.add_option("--init_from", options.init_from,
+                                              "weights from elsewhere, instead of a checkpoint");
   app.add_option("-c,--config", options.config, "settings that describe the model of --init_from")
       ->type_name("FILE")
       ->needs(weights);
@@ -41,7 +40,10 @@ TrainedModel::Source TrainedModel::find(const ModelOptions& options) {
     }
   }
   if (!options.init_from.empty()) {
-    return {load_config(options.config, overrides), weights_file(options.init_from)};
+    RunConfig config = load_config(options.config, overrides);
+    const std::string path = find_weights(options.init_from);
+    if (options.config.empty()) config.model = model_of(open_weights(path), config.model);
+    return {.config = std::move(config), .weights = path, .is_checkpoint = false};
   }
   std::string path = options.checkpoint;
   if (path.empty()) {
@@ -51,8 +53,9 @@ TrainedModel::Source TrainedModel::find(const ModelOptions& options) {
   } else if (const auto problem = checkpoint_problem(path)) {
     throw CheckpointError(path, *problem);
   }
-  return {parse_config(read_checkpoint_config(path), path + "/config.yaml", overrides),
-          path + "/model.safetensors"};
+  return {.config = parse_config(read_checkpoint_config(path), path + "/config.yaml", overrides),
+          .weights = path + "/model.safetensors",
+          .is_checkpoint = true};
 }
 
 TrainedModel::TrainedModel(const ModelOptions& options) : TrainedModel(find(options)) {}
@@ -60,6 +63,7 @@ TrainedModel::TrainedModel(const ModelOptions& options) : TrainedModel(find(opti
 TrainedModel::TrainedModel(Source source)
     : config_(std::move(source.config)),
       weights_(std::move(source.weights)),
+      is_checkpoint_(source.is_checkpoint),
       backend_(open_backend(config_.device)),
       memory_(backend_->upstream(), resolve_budget(config_.memory, backend_->info()),
               config_.memory.segments),
@@ -69,9 +73,15 @@ TrainedModel::TrainedModel(Source source)
 }
 
 InferenceModel TrainedModel::load() {
-  const SafetensorsFile file(weights_);
   state_.emplace(exec_, config_.model, precision_of(config_), Purpose::kInference);
-  state_->load_weights(exec_, file, is_hf_orientation(file));
+  if (is_checkpoint_) {
+    state_->load_weights(exec_, SafetensorsFile(weights_), false);
+  } else {
+    const WeightsFile file = open_weights(weights_);
+    const FittedWeights fitted = fit_weights(file, config_.model);
+    for (const std::string& note : fitted.notes) fmt::print(stderr, "{}\n", note);
+    state_->load_weights(exec_, fitted.tensors, fitted.hf_orientation);
+  }
   return {exec_, config_, state_->weights()};
 }
 

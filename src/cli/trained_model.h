@@ -14,9 +14,9 @@ namespace gpt2train {
 
 struct ModelOptions {
   std::string out_dir = "out";
-  std::string checkpoint;  // empty: the newest whole one of out_dir
-  std::string init_from;   // weights instead of a checkpoint, of the model that `config` describes
-  std::string config;
+  std::string checkpoint;     // empty: the newest whole one of out_dir
+  std::string init_from;      // weights instead of a checkpoint
+  std::string config;         // of init_from's model; empty: what the weights tell of it
   std::string device, dtype;  // empty: as in the settings
   std::string limit = "auto";
 };
@@ -39,14 +39,16 @@ class TrainedModel {
 
  private:
   struct Source {
-    RunConfig config;
-    std::string weights;  // a safetensors file
+    RunConfig config = {};
+    std::string weights = {};  // a file or a directory
+    bool is_checkpoint = false;
   };
   static Source find(const ModelOptions& options);
   explicit TrainedModel(Source source);
 
   const RunConfig config_;
   const std::string weights_;
+  const bool is_checkpoint_;
   std::unique_ptr<Backend> backend_;
   CachingAllocator memory_;
   Exec exec_;

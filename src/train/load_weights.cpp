@@ -81,7 +81,8 @@ bool same(const StoredTensor& a, const StoredTensor& b) {
 std::vector<Parameter> biases_of(ModelConfig config) {
   config.bias = true;
   std::vector<Parameter> biases;
-  for (const Parameter& parameter : ParameterLayout(config).list()) {
+  const ParameterLayout layout(config);
+  for (const Parameter& parameter : layout.list()) {
     if (parameter.name.ends_with(".bias")) biases.push_back(parameter);
   }
   return biases;
