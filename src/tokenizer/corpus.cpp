@@ -27,9 +27,9 @@ bool is_jsonl(std::string_view name) {
 
 // Where the text may be cut: the last such place at or after `from`, or 0.
 std::size_t last_cut(std::string_view text, std::size_t from) {
-  const auto visible = [&](std::size_t i) { return text[i] > ' ' && text[i] < '\x7F'; };
   for (std::size_t at = text.size(); at-- > std::max(from, std::size_t{1});) {
-    if (text[at] == ' ' && at + 1 < text.size() && visible(at - 1) && visible(at + 1)) return at;
+    if (text[at] == ' ' && at + 1 < text.size() && text[at + 1] > ' ' && text[at + 1] < '\x7F')
+      return at;
   }
   return 0;
 }

@@ -201,7 +201,7 @@ TEST(Vocabulary, SurvivesDamagedFiles) {
       {"model", {{"type", "BPE"}, {"vocab", Json::parse(encoder)}, {"merges", {"t h", "th e"}}}}};
   const TempDir other;
   std::mt19937 random(1);
-  for (int i = 0; i < 600; ++i) {
+  for (int i = 0; i < 300; ++i) {
     const bool fast = i % 2 == 0;
     std::string bytes = fast ? tokenizer.dump() : encoder;
     for (int change = 0; change < 3; ++change) {

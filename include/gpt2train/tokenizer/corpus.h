@@ -25,8 +25,8 @@ struct CorpusOptions {
   bool whole_documents = false;  // one fragment each, whatever it takes
 };
 
-// A document or a part of one. What is cut is cut where no tokenizer sees it: before a single space
-// between two characters of ASCII that are none.
+// A document or a part of one. What is cut is cut where no tokenizer sees it: before a space that a
+// visible character of ASCII follows, where a piece of GPT-2's begins whatever is before.
 struct Fragment {
   std::string bytes = {};      // of the text, or a line of JSON for text_of()
   std::uint64_t document = 0;  // 0, 1, ...
