@@ -12,8 +12,9 @@
 namespace gpt2train::cpu {
 namespace {
 
-constexpr std::int64_t kKeys = 64;      // of a piece; their scores are on the stack
-constexpr std::int64_t kColumns = 512;  // of the output; wider heads take their scores once more
+constexpr std::int64_t kKeys = 64;  // of a piece; their scores are on the stack
+constexpr std::int64_t kHeadColumns =
+    512;  // of the output; wider heads take their scores once more
 
 // What a query reads: its own sequence and head.
 template <class T>
@@ -70,7 +71,7 @@ void attend(T* out, const Rows<T>& rows, std::int64_t t, std::int64_t head_size,
             std::int64_t first_column, std::int64_t columns) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_size));
   const std::int64_t keys = rows.position + t + 1;
-  float scores[kKeys], sums[kColumns] = {};
+  float scores[kKeys], sums[kHeadColumns] = {};
   float largest = -simd::kInfinity, sum = 0.0f, correction = 0.0f;
   for (std::int64_t first = 0; first < keys; first += kKeys) {
     const std::int64_t count = std::min(kKeys, keys - first);
@@ -111,8 +112,8 @@ void run(const AttentionCached& args) {
     std::copy_n(rows.key(row), head_size, k + row * width);
     std::copy_n(rows.value(row), head_size, v + row * width);
     T* const out = args.out.as<T>() + (b * time + t) * width + column;
-    for (std::int64_t first = 0; first < head_size; first += kColumns) {
-      attend(out, rows, t, head_size, first, std::min(kColumns, head_size - first));
+    for (std::int64_t first = 0; first < head_size; first += kHeadColumns) {
+      attend(out, rows, t, head_size, first, std::min(kHeadColumns, head_size - first));
     }
   }
 }

@@ -9,7 +9,7 @@ namespace gpt2train::cpu {
 namespace {
 
 constexpr std::int64_t kFewRows = 16;
-constexpr std::int64_t kColumns = 32;  // of a thread's piece: rows of b that stay in its cache
+constexpr std::int64_t kPieceColumns = 32;  // of a thread's piece: rows of b that stay in its cache
 
 // Rows of a, rows of b and a block of out, where they begin.
 template <class T, class Out>
@@ -67,8 +67,8 @@ void multiply(const Matmul& args) {
                           .out_stride = columns,
                           .depth = args.a.width()};
 #pragma omp parallel for schedule(static) if (columns * all.depth > kParallelWork)
-  for (std::int64_t first = 0; first < columns; first += kColumns) {
-    const std::int64_t count = std::min(kColumns, columns - first);
+  for (std::int64_t first = 0; first < columns; first += kPieceColumns) {
+    const std::int64_t count = std::min(kPieceColumns, columns - first);
     std::int64_t row = 0;
     for (; row + 2 <= rows; row += 2) multiply_rows<2>(all.at(row, first), count);
     if (row < rows) multiply_rows<1>(all.at(row, first), count);

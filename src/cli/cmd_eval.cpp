@@ -5,14 +5,18 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "gpt2train/core/units.h"
-#include "gpt2train/data/choices.h"
+#include "gpt2train/data/mapped_file.h"
 #include "gpt2train/data/tokens.h"
 #include "gpt2train/train/choice_score.h"
 #include "gpt2train/train/text_loss.h"
 #include "src/cli/commands.h"
+#include "src/cli/questions.h"
+#include "src/cli/text_codec.h"
 #include "src/cli/trained_model.h"
 
 namespace gpt2train {
@@ -22,22 +26,29 @@ struct EvalOptions {
   ModelOptions model;
   std::string data;       // empty: the settings' data.val, where no questions are asked either
   std::string hellaswag;  // empty: none
+  std::string vocab;      // a directory; empty: files are of tokens
   std::int64_t stride = 0;
   std::int64_t batch = 0;
   bool json = false;
 };
 
-// The one token file that `path` names.
-TokenSource open_text(const EvalOptions& options, const RunConfig& config) {
+std::string path_of_text(const EvalOptions& options, const RunConfig& config) {
+  return options.data.empty() ? config.data.val : options.data;
+}
+
+// The one token file that is named.
+TokenSource open_tokens(const EvalOptions& options, const RunConfig& config) {
   const char* const where = options.data.empty() ? "data.val" : "--data";
   const bool bytes = config.data.format == TokenFormat::kBytes;
-  TokenSource source(options.data.empty() ? config.data.val : options.data,
+  TokenSource source(path_of_text(options, config),
                      bytes ? TokenFormat::kBytes : TokenFormat::kAuto, config.model.vocab_size);
   if (source.file_count() > 1) {
     throw ConfigError(where, concat("names ", source.file_count(), " files, expected one"));
   }
   if (source.format() == TokenFormat::kBytes && !bytes) {
-    throw ConfigError(where, "is text, and this model was not trained on bytes: expected tokens");
+    throw ConfigError(where,
+                      "is text, and this model was not trained on bytes: name its vocabulary with "
+                      "--vocab");
   }
   if (source.token_count() < 2) {
     throw ConfigError(where, concat("has ", source.token_count(), " tokens, expected 2 or more"));
@@ -45,9 +56,26 @@ TokenSource open_text(const EvalOptions& options, const RunConfig& config) {
   return source;
 }
 
+TokenText text_in(const EvalOptions& options, const RunConfig& config, TextCodec& codec) {
+  const std::string path = path_of_text(options, config);
+  using Out = std::span<std::int32_t>;
+  if (!options.vocab.empty() && path.ends_with(".txt")) {
+    const MappedFile file(path);
+    const std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+    const auto tokens = std::make_shared<std::vector<std::int32_t>>(codec.encode(text, path));
+    if (tokens->size() < 2) throw DataError(path, "is one token, expected 2 or more");
+    return {.count = std::ssize(*tokens), .read = [tokens](std::int64_t first, Out out) {
+              std::copy_n(tokens->begin() + first, out.size(), out.begin());
+            }};
+  }
+  const auto source = std::make_shared<TokenSource>(open_tokens(options, config));
+  return {.count = source->token_count(),
+          .read = [source](std::int64_t first, Out out) { source->read_window(first, out); }};
+}
+
 // What was asked for, and what came of it.
 struct Evaluation {
-  std::optional<TokenSource> text = {};
+  std::optional<TokenText> text = {};
   std::int64_t stride = 0;
   std::vector<ChoiceExample> questions = {};
   TextLoss loss = {};
@@ -58,14 +86,7 @@ struct Evaluation {
     using Clock = std::chrono::steady_clock;
     using Seconds = std::chrono::duration<double>;
     const auto start = Clock::now();
-    if (text) {
-      loss = text_loss(
-          model,
-          {.count = text->token_count(),
-           .read = [this](std::int64_t first,
-                          std::span<std::int32_t> out) { text->read_window(first, out); }},
-          stride, rows);
-    }
+    if (text) loss = text_loss(model, *text, stride, rows);
     const auto middle = Clock::now();
     if (!questions.empty()) score = score_choices(model, questions, rows);
     text_seconds = Seconds(middle - start).count();
@@ -124,11 +145,13 @@ void run(const EvalOptions& options) {
                       concat("is ", evaluation.stride, ", expected at most block_size, ",
                              config.model.block_size));
   }
+  const auto codec = text_codec(config, options.vocab);
   if (!options.hellaswag.empty()) {
-    evaluation.questions = read_choices(options.hellaswag, config.model.vocab_size);
+    evaluation.questions = read_questions(options.hellaswag, config.model.vocab_size,
+                                          options.vocab.empty() ? nullptr : codec.get());
   }
   if (!options.data.empty() || options.hellaswag.empty()) {
-    evaluation.text.emplace(open_text(options, config));
+    evaluation.text = text_in(options, config, *codec);
   }
   const std::int64_t most = options.batch > 0 ? options.batch
                             : config.evaluation.eval_micro_batch > 0
@@ -148,11 +171,14 @@ void run(const EvalOptions& options) {
 Command add_eval(CLI::App& app) {
   const auto options = std::make_shared<EvalOptions>();
   add_model_options(app, options->model);
-  app.add_option("--data", options->data, "file of tokens to predict; else the settings' val")
+  app.add_option("--data", options->data,
+                 "file to predict: tokens, or with --vocab text (.txt); else the settings' val")
       ->type_name("FILE");
   app.add_option("--hellaswag", options->hellaswag,
-                 "questions in llm.c's format, such as HellaSwag")
+                 "HellaSwag in llm.c's format, or with --vocab its own (.jsonl)")
       ->type_name("FILE");
+  app.add_option("--vocab", options->vocab, "directory of the model's vocabulary")
+      ->type_name("DIR");
   app.add_option("--stride", options->stride,
                  "tokens from window to window; 0: block_size, so that windows do not overlap")
       ->capture_default_str()

@@ -23,6 +23,7 @@ struct SampleOptions {
   ModelOptions model;
   DrawSettings draw;
   std::string prompt = "\n";
+  std::string vocab;
   std::int64_t num_samples = 1;
   std::int64_t max_new_tokens = 500;
   std::int64_t batch = 1;
@@ -46,7 +47,7 @@ std::string prompt_text(const std::string& prompt) {
   return rest_of(file);
 }
 
-void print(const nlohmann::ordered_json& object) {
+void print_line(const nlohmann::ordered_json& object) {
   // A text may end within a character.
   fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   std::fflush(stdout);
@@ -78,12 +79,12 @@ class SamplePrinter {
     const Sample each = samples_[sample];
     samples_.erase(sample);
     if (options_.json) {
-      return print({{"event", "sample"},
-                    {"sample", sample},
-                    {"prompt", prompt_},
-                    {"text", each.text},
-                    {"tokens", each.tokens},
-                    {"ended", each.at_end_of_text ? "end_of_text" : "max_new_tokens"}});
+      return print_line({{"event", "sample"},
+                         {"sample", sample},
+                         {"prompt", prompt_},
+                         {"text", each.text},
+                         {"tokens", each.tokens},
+                         {"ended", each.at_end_of_text ? "end_of_text" : "max_new_tokens"}});
     }
     if (!streams()) write(prompt_ + each.text);
     write(sample + 1 < options_.num_samples ? "\n---------------\n" : "\n");
@@ -119,7 +120,7 @@ Prediction checked_memory(const TrainedModel& model, const SamplingTask& task, s
 
 void run(const SampleOptions& options) {
   TrainedModel trained(options.model);
-  const auto codec = text_codec(trained.config());
+  const auto codec = text_codec(trained.config(), options.vocab);
   const std::string prompt = prompt_text(options.prompt);
   const auto end_of_text = options.stop_at_eot ? codec->end_of_text() : std::nullopt;
   if (options.stop_at_eot && !end_of_text) {
@@ -152,13 +153,13 @@ void run(const SampleOptions& options) {
   sample_texts(model, task, batch);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (!options.json) return;
-  print({{"event", "end"},
-         {"tokens", printer.token_count()},
-         {"seconds", seconds.count()},
-         {"predicted_peak_bytes", prediction.stats.peak_allocated_bytes},
-         {"peak_bytes", trained.stats().peak_allocated_bytes},
-         {"predicted_reserved_bytes", prediction.stats.peak_reserved_bytes},
-         {"reserved_bytes", trained.stats().peak_reserved_bytes}});
+  print_line({{"event", "end"},
+              {"tokens", printer.token_count()},
+              {"seconds", seconds.count()},
+              {"predicted_peak_bytes", prediction.stats.peak_allocated_bytes},
+              {"peak_bytes", trained.stats().peak_allocated_bytes},
+              {"predicted_reserved_bytes", prediction.stats.peak_reserved_bytes},
+              {"reserved_bytes", trained.stats().peak_reserved_bytes}});
 }
 
 }  // namespace
@@ -168,7 +169,9 @@ Command add_sample(CLI::App& app) {
   add_model_options(app, options->model);
   app.add_option("--prompt,--start", options->prompt,
                  "text to go on from, FILE:path or - for stdin; token numbers where the model is "
-                 "not of bytes");
+                 "not of bytes and there is no --vocab");
+  app.add_option("--vocab", options->vocab, "directory of the vocabulary, such as tokenize reads")
+      ->type_name("DIR");
   app.add_option("--num_samples", options->num_samples, "texts to write")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));

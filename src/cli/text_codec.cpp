@@ -3,13 +3,14 @@
 #include <charconv>
 
 #include "gpt2train/core/error.h"
+#include "gpt2train/tokenizer/tokenizer.h"
 
 namespace gpt2train {
 namespace {
 
 class ByteCodec final : public TextCodec {
  public:
-  std::vector<std::int32_t> encode(const std::string& text, const char* where) const override {
+  std::vector<std::int32_t> encode(const std::string& text, const std::string& where) override {
     if (text.empty()) throw ConfigError(where, "is empty: give at least one character");
     std::vector<std::int32_t> tokens;
     for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
@@ -26,7 +27,7 @@ class NumberCodec final : public TextCodec {
   explicit NumberCodec(std::int64_t vocab_size) : vocab_size_(vocab_size) {}
 
   // Nothing but white space is token 0.
-  std::vector<std::int32_t> encode(const std::string& text, const char* where) const override {
+  std::vector<std::int32_t> encode(const std::string& text, const std::string& where) override {
     if (text.empty()) throw ConfigError(where, "is empty: give at least one token");
     std::vector<std::int32_t> tokens;
     const char* at = text.data();
@@ -61,9 +62,40 @@ class NumberCodec final : public TextCodec {
   std::int64_t vocab_size_;
 };
 
+class VocabularyCodec final : public TextCodec {
+ public:
+  explicit VocabularyCodec(std::unique_ptr<Tokenizer> tokenizer)
+      : tokenizer_(std::move(tokenizer)), encoder_(tokenizer_->make_encoder()) {}
+
+  std::vector<std::int32_t> encode(const std::string& text, const std::string& where) override {
+    std::vector<Token> tokens;
+    encoder_->encode(text, SpecialTokens::kRecognise, tokens);
+    if (tokens.empty()) throw ConfigError(where, "is empty: give at least one character");
+    return {tokens.begin(), tokens.end()};
+  }
+  // A model may have more tokens than the vocabulary, which nothing stands for.
+  std::string decode(std::int32_t token) const override {
+    if (token >= tokenizer_->vocab_size()) return "";
+    return std::string(tokenizer_->bytes_of(static_cast<Token>(token)));
+  }
+  std::optional<std::int32_t> end_of_text() const override { return tokenizer_->end_of_text(); }
+
+ private:
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Encoder> encoder_;
+};
+
 }  // namespace
 
-std::unique_ptr<TextCodec> text_codec(const RunConfig& config) {
+std::unique_ptr<TextCodec> text_codec(const RunConfig& config, const std::string& vocab) {
+  if (!vocab.empty()) {
+    std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(vocab);
+    if (tokenizer->vocab_size() > config.model.vocab_size) {
+      throw ConfigError("--vocab", concat("has ", tokenizer->vocab_size(), " tokens, the model ",
+                                          config.model.vocab_size));
+    }
+    return std::make_unique<VocabularyCodec>(std::move(tokenizer));
+  }
   if (config.data.format == TokenFormat::kBytes) return std::make_unique<ByteCodec>();
   return std::make_unique<NumberCodec>(config.model.vocab_size);
 }

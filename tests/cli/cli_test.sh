@@ -108,6 +108,13 @@ words() { printf '%b' "$(printf '\\x%02x\\x%02x' $(for word; do echo $((word % 2
 "$program" eval --out_dir=out --hellaswag=questions.bin --json | grep -q '"examples": 1' || fail "eval --hellaswag"
 head -c 1030 questions.bin >torn.bin
 expect 3 'torn.bin: byte 1030: the file ends' -- "$program" eval --out_dir=out --hellaswag=torn.bin
+mkdir -p bytes && echo '{"kind": "bytes", "vocab_size": 256}' >bytes/meta.json
+echo '{"ctx": "to", "endings": ["be", "#"], "label": 0}' >questions.jsonl
+"$program" eval --out_dir=out --vocab=bytes --data=val.txt --hellaswag=questions.jsonl --json >vocab.json || fail "eval --vocab"
+[ "$(grep '"loss"' vocab.json)" = "$(grep '"loss"' eval.json)" ] || fail "bytes by a vocabulary have another loss"
+grep -q '"examples": 1' vocab.json || fail "eval reads no questions from JSON lines"
+expect 2 'name the model.s vocabulary' -- "$program" eval --out_dir=out --hellaswag=questions.jsonl
+[ "$(five --prompt=be)" = "$(five --prompt=be --vocab=bytes)" ] || fail "bytes by a vocabulary are another text"
 expect 4 'smallest memory.limit that works here' -- "$program" eval --out_dir=out --limit=100KiB
 expect 2 'stride' -- "$program" eval --out_dir=out --stride=33
 "$program" verify >/dev/null 2>&1 || fail "verify"
