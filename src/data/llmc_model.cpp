@@ -27,7 +27,7 @@ std::int32_t size_in(ByteReader& reader, const char* name, std::int32_t least, s
   return value;
 }
 
-LlmcModel read_model_header(const std::string& path, std::span<const std::byte> bytes) {
+LlmcModel read_sizes(const std::string& path, std::span<const std::byte> bytes) {
   ByteReader reader(path, bytes, sizeof kModelMagic);
   const auto version = reader.number<std::int32_t>("the version");
   if (version != kFloat32Version && version != kBFloat16Version) {
@@ -104,7 +104,7 @@ bool is_llmc_model(std::span<const std::byte> bytes) {
 
 WeightsFile parse_llmc_model(const std::string& path, std::span<const std::byte> bytes,
                              std::vector<std::shared_ptr<const void>> owners) {
-  const LlmcModel model = read_model_header(path, bytes);
+  const LlmcModel model = read_sizes(path, bytes);
   ByteReader reader(path, bytes, kHeaderNumbers * sizeof(std::int32_t));
   // Before anything is listed: a header of 32 bytes may claim a thousand layers.
   const std::uint64_t expected = element_count(model) * element_bytes(model.dtype);

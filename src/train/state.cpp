@@ -10,7 +10,8 @@
 namespace gpt2train {
 namespace {
 
-constexpr std::int64_t kPiece = 1 << 22;  // elements initialised at a time: 16 MiB of host memory
+constexpr std::int64_t kInitialPiece =
+    1 << 22;  // elements initialised at a time: 16 MiB of host memory
 
 TensorView piece_of(const TensorView& flat, std::int64_t first, std::int64_t count) {
   return TensorView{flat.data, flat.dtype, {flat.count(), 1}}.slice_rows(first, count);
@@ -105,8 +106,8 @@ void ModelState::initialise(const Exec& exec, std::uint64_t seed) {
   std::vector<float> values;
   for (std::size_t i = 0; i < layout_.list().size(); ++i) {
     const Parameter& parameter = layout_.list()[i];
-    for (std::int64_t first = 0; first < parameter.count(); first += kPiece) {
-      values.resize(static_cast<std::size_t>(std::min(kPiece, parameter.count() - first)));
+    for (std::int64_t first = 0; first < parameter.count(); first += kInitialPiece) {
+      values.resize(static_cast<std::size_t>(std::min(kInitialPiece, parameter.count() - first)));
       initial_values(layout_, i, seed, first, values);
       upload(exec, piece_of(target, parameter.offset + first, std::ssize(values)), values);
     }
