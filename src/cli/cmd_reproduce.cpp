@@ -47,7 +47,8 @@ void run(const ReproduceOptions& options) {
     if (options.json) {
       json["scenarios"].push_back(to_json(scenario, found, shown));
     } else {
-      fmt::print("{}", (options.markdown ? to_markdown : to_text)(scenario, found, shown));
+      fmt::print("{}", options.markdown ? to_markdown(scenario, found, shown)
+                                        : to_text(scenario, found, shown));
       std::fflush(stdout);
     }
   }
