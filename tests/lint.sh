@@ -80,6 +80,19 @@ for file in {include,src,kernels,tests}/**/*.{h,cuh}; do
   grep -q '^#pragma once$' "$file" || fail "$file lacks #pragma once"
 done
 
+# Two types of one name are undefined behaviour that no compiler reports: it shows where the linker
+# takes the one's destructor for the other's.
+types=$(awk '
+  FNR == 1 { space = ""; own = 0 }
+  /^namespace [a-z0-9_:]+ \{/ { space = $2 }
+  /^namespace \{/ { own = 1 }
+  /^\}  \/\/ namespace$/ { own = 0 }
+  !own && space ~ /^gpt2train/ && /^(struct|class|enum class|union) [A-Z][A-Za-z0-9_]*( |$)/ && (/\{/ || !/;$/) {
+    print space "::" ($1 == "enum" ? $3 : $2), FILENAME ":" FNR
+  }' {include,src,kernels}/**/*.{h,cpp,cu,cuh} | sort)
+twice=$(cut -d' ' -f1 <<<"$types" | uniq -d)
+[ -z "$twice" ] || fail "types of the same name:" "$(grep -F "$twice" <<<"$types")"
+
 # Other versions format some lines differently.
 format=$(command -v clang-format-14 || command -v clang-format)
 if [[ $($format --version 2>/dev/null) == *"version 14."* ]]; then

@@ -3,13 +3,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
 #include <utility>
 
 #include "gpt2train/core/error.h"
+#include "src/core/file_descriptor.h"
 
 namespace gpt2train {
 namespace {
@@ -18,27 +18,13 @@ namespace {
   throw DataError(path, concat("cannot ", action, ": ", std::generic_category().message(errno)));
 }
 
-// The mapping outlives the descriptor it is made from.
-class Descriptor {
- public:
-  // Not blocking, or a pipe would hang here until someone writes to it.
-  explicit Descriptor(const std::string& path)
-      : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    if (fd_ < 0) fail(path, "open");
-  }
-  ~Descriptor() { close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int value() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const Descriptor file(path);
+  // Not blocking, or a pipe would hang here until someone writes to it. The mapping outlives the
+  // descriptor that it is made from.
+  const FileDescriptor file(path, O_RDONLY | O_NONBLOCK);
+  if (!file.valid()) fail(path, "open");
   struct stat status {};
   if (fstat(file.value(), &status) != 0) fail(path, "stat");
   if (S_ISDIR(status.st_mode)) throw DataError(path, "is a directory, expected a file");

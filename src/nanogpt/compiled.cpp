@@ -19,7 +19,7 @@ struct SavedBlock {
 };
 
 struct NewGradient {
-  Parameter* parameter;
+  TorchParameter* parameter;
   TorchTensor gradient;
 };
 
@@ -42,7 +42,7 @@ class CompiledTrace final : public ModelTrace {
   void block_backward(TransformerBlock& block, SavedBlock& saved);
   TorchTensor linear_backward(Linear& layer, TorchTensor gradient, TorchTensor& input);
   void norm_backward(LayerNorm& norm, SavedNorm& saved, TorchTensor gradient);
-  void new_gradient(Parameter& parameter);
+  void new_gradient(TorchParameter& parameter);
 
   TorchTensor x_;  // the residual stream
   std::vector<SavedBlock> saved_;
@@ -215,7 +215,7 @@ void CompiledTrace::norm_backward(LayerNorm& norm, SavedNorm& saved,
   saved.rstd.free();
 }
 
-void CompiledTrace::new_gradient(Parameter& parameter) {
+void CompiledTrace::new_gradient(TorchParameter& parameter) {
   new_gradients_.push_back({&parameter, like("weight.grad", parameter, kFloatType)});
 }
 

@@ -38,7 +38,7 @@ class EagerTrace final : public ModelTrace {
   TorchTensor branch_gradient(TorchTensor& mask);
   TorchTensor linear_backward(Linear& layer, TorchTensor gradient, TorchTensor& input);
   void norm_backward(LayerNorm& norm, SavedNorm& saved, TorchTensor gradient);
-  TorchTensor weight_gradient(Parameter& parameter, TorchTensor gradient);
+  TorchTensor weight_gradient(TorchParameter& parameter, TorchTensor gradient);
 
   TorchTensor x_;  // the residual stream
   std::vector<SavedBlock> saved_;
@@ -79,7 +79,7 @@ TorchTensor EagerTrace::run(bool training) {
     position_.free();
     ln_f_saved_ = {};
   }
-  for (Parameter* p : parameters()) {  // the autocast context ends
+  for (TorchParameter* p : parameters()) {  // the autocast context ends
     if (!training || !p->matrix()) p->half.free();
   }
   return logits;
@@ -233,7 +233,7 @@ TorchTensor EagerTrace::branch_gradient(TorchTensor& mask) {
 // Both products of a linear layer; `gradient` (of its output), its input and its weight's copy are
 // freed after them. Returns the gradient of its input.
 TorchTensor EagerTrace::linear_backward(Linear& layer, TorchTensor gradient, TorchTensor& input) {
-  Parameter& weight = layer.weight;
+  TorchParameter& weight = layer.weight;
   TorchTensor of_input = rows_of("linear.grad_input", weight.columns);
   TorchTensor of_weight = like("linear.grad_weight", weight, type_);
   TorchTensor of_bias;
@@ -253,7 +253,7 @@ TorchTensor EagerTrace::linear_backward(Linear& layer, TorchTensor gradient, Tor
 void EagerTrace::norm_backward(LayerNorm& norm, SavedNorm& saved, TorchTensor gradient) {
   if (autocast()) gradient = rows_of("layer_norm.grad_output", C_, kFloatType);
   TorchTensor of_input = rows_of("layer_norm.grad_input", C_, kFloatType);
-  for (Parameter* p : {&norm.weight, &norm.bias}) {
+  for (TorchParameter* p : {&norm.weight, &norm.bias}) {
     if (p->rows == 0) continue;
     TorchTensor of_parameter = like("layer_norm.grad", *p, kFloatType);
     if (!p->gradient.exists()) p->gradient = std::move(of_parameter);
@@ -265,7 +265,7 @@ void EagerTrace::norm_backward(LayerNorm& norm, SavedNorm& saved, TorchTensor gr
 }
 
 // As fp32, which is what the parameter is.
-TorchTensor EagerTrace::weight_gradient(Parameter& parameter, TorchTensor gradient) {
+TorchTensor EagerTrace::weight_gradient(TorchParameter& parameter, TorchTensor gradient) {
   if (!autocast()) return gradient;
   return like("weight.grad", parameter, kFloatType);
 }

@@ -35,11 +35,11 @@ ModelTrace::ModelTrace(TorchDevice& device, const NanogptRun& run)
                        .c_fc = linear(4 * C_, C_, config_.bias),
                        .mlp_c_proj = linear(C_, 4 * C_, config_.bias)});
   }
-  for (Parameter* p : parameters()) p->value = like("parameter", *p, kFloatType);
+  for (TorchParameter* p : parameters()) p->value = like("parameter", *p, kFloatType);
 }
 
-std::vector<Parameter*> ModelTrace::parameters() {
-  std::vector<Parameter*> all = {&wte_, &wpe_};
+std::vector<TorchParameter*> ModelTrace::parameters() {
+  std::vector<TorchParameter*> all = {&wte_, &wpe_};
   const auto add = [&](auto& module) {
     all.push_back(&module.weight);
     if (module.bias.rows > 0) all.push_back(&module.bias);
@@ -56,7 +56,7 @@ std::vector<Parameter*> ModelTrace::parameters() {
   return all;
 }
 
-TorchTensor ModelTrace::like(const char* name, const Parameter& parameter, TorchType type) {
+TorchTensor ModelTrace::like(const char* name, const TorchParameter& parameter, TorchType type) {
   if (!parameter.matrix()) return device_.tensor(name, {parameter.rows}, type);
   return device_.tensor(name, {parameter.rows, parameter.columns}, type);
 }
@@ -67,7 +67,7 @@ void ModelTrace::before_product() {
       "cublas_workspace", {static_cast<std::int64_t>(cublas_workspace_bytes_)}, kByteType);
 }
 
-void ModelTrace::cast(Parameter& parameter) {
+void ModelTrace::cast(TorchParameter& parameter) {
   if (!autocast() || parameter.half.exists() || parameter.rows == 0) return;
   parameter.half = like("autocast_weight", parameter, type_);
 }
@@ -78,13 +78,13 @@ void ModelTrace::cast(Linear& linear) {
 }
 
 void ModelTrace::optimizer_step() {
-  const std::vector<Parameter*> all = parameters();
+  const std::vector<TorchParameter*> all = parameters();
   {
     const TorchTensor norms =
         device_.tensor("gradient_norms", {static_cast<std::int64_t>(all.size())}, kFloatType);
   }
   for (const bool decayed : {true, false}) {  // the optimizer's two groups
-    for (Parameter* p : all) {
+    for (TorchParameter* p : all) {
       if (p->matrix() != decayed || p->mean.exists()) continue;
       p->step = device_.tensor("adamw_step", {1}, kFloatType);
       p->mean = like("exp_avg", *p, kFloatType);
@@ -94,7 +94,7 @@ void ModelTrace::optimizer_step() {
 }
 
 void ModelTrace::drop_gradients() {
-  for (Parameter* p : parameters()) p->gradient.free();
+  for (TorchParameter* p : parameters()) p->gradient.free();
 }
 
 }  // namespace gpt2train

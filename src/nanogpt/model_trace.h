@@ -9,7 +9,7 @@
 
 namespace gpt2train {
 
-struct Parameter {
+struct TorchParameter {
   std::int64_t rows = 0;
   std::int64_t columns = 0;  // 0: a vector of `rows`
   TorchTensor value = {};    // fp32, as is all but `half`
@@ -21,10 +21,10 @@ struct Parameter {
 };
 
 struct LayerNorm {
-  Parameter weight, bias;  // without biases `bias.rows` is 0
+  TorchParameter weight, bias;  // without biases `bias.rows` is 0
 };
 struct Linear {
-  Parameter weight, bias;
+  TorchParameter weight, bias;
 };
 
 struct TransformerBlock {
@@ -62,14 +62,14 @@ class ModelTrace {
   TorchTensor rows_of(const char* name, std::int64_t columns, TorchType type) {
     return device_.tensor(name, {rows_, columns}, type);
   }
-  TorchTensor like(const char* name, const Parameter& parameter, TorchType type);
+  TorchTensor like(const char* name, const TorchParameter& parameter, TorchType type);
   // cuBLAS takes its workspace at the first product.
   void before_product();
   // autocast's copy of a parameter, unless it has one; nothing without autocast.
-  void cast(Parameter& parameter);
+  void cast(TorchParameter& parameter);
   void cast(Linear& linear);
   // In the order of model.parameters().
-  std::vector<Parameter*> parameters();
+  std::vector<TorchParameter*> parameters();
 
   bool autocast() const { return type_.bytes < kFloatType.bytes; }
   bool dropout() const { return config_.dropout > 0; }
@@ -79,7 +79,7 @@ class ModelTrace {
   const std::int64_t B_, T_, C_, H_, V_;
   const std::int64_t rows_;  // B * T
   const TorchType type_;     // autocast's
-  Parameter wte_, wpe_;
+  TorchParameter wte_, wpe_;
   std::vector<TransformerBlock> blocks_;
   LayerNorm ln_f_;
 

@@ -30,8 +30,8 @@ class PlainSource final : public ByteSource {
  public:
   explicit PlainSource(const std::string& path)
       : path_(path),
-        file_(path == "-" ? Descriptor("/dev/stdin", O_RDONLY, "open")
-                          : Descriptor(path, O_RDONLY, "open")) {
+        file_(path == "-" ? open_file("/dev/stdin", O_RDONLY, "open")
+                          : open_file(path, O_RDONLY, "open")) {
     char start[4];
     start_.assign(start, read_some(file_.value(), path_, start, sizeof start));
     bytes_read_ = start_.size();
@@ -52,7 +52,7 @@ class PlainSource final : public ByteSource {
 
  private:
   std::string path_;
-  Descriptor file_;
+  FileDescriptor file_;
   std::string start_;
   std::uint64_t bytes_read_ = 0;
 };

@@ -23,13 +23,10 @@ void fail_file(const std::string& path, const char* verb) {
   throw DataError(path, concat("cannot ", verb, ": ", std::generic_category().message(errno)));
 }
 
-Descriptor::Descriptor(const std::string& path, int flags, const char* verb)
-    : fd_(open(path.c_str(), flags | O_CLOEXEC, 0666)) {
-  if (fd_ < 0) fail_file(path, verb);
-}
-
-Descriptor::~Descriptor() {
-  if (fd_ >= 0) close(fd_);
+FileDescriptor open_file(const std::string& path, int flags, const char* verb) {
+  FileDescriptor file(path, flags);
+  if (!file.valid()) fail_file(path, verb);
+  return file;
 }
 
 bool exists(const std::string& path) {
@@ -74,7 +71,7 @@ void sync(int fd, const std::string& path) {
 }
 
 std::string read_small_file(const std::string& path) {
-  const Descriptor file(path, O_RDONLY, "open");
+  const FileDescriptor file = open_file(path, O_RDONLY, "open");
   std::string text;
   for (std::size_t got = kMiB; got == kMiB;) {
     if (text.size() > kSmall) throw DataError(path, concat("has more than ", human_bytes(kSmall)));
@@ -88,7 +85,7 @@ std::string read_small_file(const std::string& path) {
 
 void write_small_file(const std::string& path, std::string_view text) {
   const std::string beside = path + ".tmp";
-  const Descriptor file(beside, O_WRONLY | O_CREAT | O_TRUNC, "create");
+  const FileDescriptor file = open_file(beside, O_WRONLY | O_CREAT | O_TRUNC, "create");
   write_all(file.value(), beside, text);
   sync(file.value(), beside);
   rename_durably(beside, path);
@@ -98,7 +95,7 @@ void rename_durably(const std::string& from, const std::string& to) {
   if (std::rename(from.c_str(), to.c_str()) != 0) fail_file(from, "rename");
   const std::string parent = std::filesystem::path(to).parent_path().string();
   const std::string directory = parent.empty() ? "." : parent;
-  const Descriptor opened(directory, O_RDONLY | O_DIRECTORY, "open");
+  const FileDescriptor opened = open_file(directory, O_RDONLY | O_DIRECTORY, "open");
   sync(opened.value(), directory);
 }
 

@@ -4,31 +4,16 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
+
+#include "src/core/file_descriptor.h"
 
 namespace gpt2train {
 
-class Descriptor {
- public:
-  Descriptor() = default;
-  // As open(2); throws DataError with `path` and what `verb` ("open", "create") failed of.
-  Descriptor(const std::string& path, int flags, const char* verb);
-  ~Descriptor();
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  int value() const { return fd_; }
-
- private:
-  int fd_ = -1;
-};
-
 // DataError of `path` with what errno says: "cannot write: No space left on device".
 [[noreturn]] void fail_file(const std::string& path, const char* verb);
+
+// As open(2); throws DataError with `path` and what `verb` ("open", "create") failed of.
+FileDescriptor open_file(const std::string& path, int flags, const char* verb);
 
 bool exists(const std::string& path);
 void make_directories(const std::string& path);

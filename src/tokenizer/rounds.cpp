@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kBatchBytes = 256 * kKiB;
 constexpr int kBatchesPerThread = 8;  // so that threads end a round at about the same time
 
-using Round = std::vector<Batch>;
+using Round = std::vector<FragmentBatch>;
 
 struct Reading {
   Round round;
@@ -24,7 +24,7 @@ Reading read_round(Corpus& corpus, int batches) {
   Reading reading;
   try {
     while (static_cast<int>(reading.round.size()) < batches) {
-      Batch& batch = reading.round.emplace_back();
+      FragmentBatch& batch = reading.round.emplace_back();
       Fragment fragment;
       for (std::size_t bytes = 0; bytes < kBatchBytes;) {
         if (!corpus.next(fragment)) return reading;
@@ -41,8 +41,9 @@ Reading read_round(Corpus& corpus, int batches) {
 
 }  // namespace
 
-void for_each_batch(Corpus& corpus, int threads, const std::function<void(int, Batch&)>& work,
-                    const std::function<void(Batch&)>& take) {
+void for_each_batch(Corpus& corpus, int threads,
+                    const std::function<void(int, FragmentBatch&)>& work,
+                    const std::function<void(FragmentBatch&)>& take) {
   const auto read = [&] { return read_round(corpus, threads * kBatchesPerThread); };
   std::future<Reading> next = std::async(std::launch::async, read);
   for (;;) {
@@ -53,14 +54,14 @@ void for_each_batch(Corpus& corpus, int threads, const std::function<void(int, B
     const auto count = std::ssize(round);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (std::ptrdiff_t i = 0; i < count; ++i) {
-      Batch& batch = round[static_cast<std::size_t>(i)];
+      FragmentBatch& batch = round[static_cast<std::size_t>(i)];
       try {
         work(omp_get_thread_num(), batch);
       } catch (...) {
         batch.error = std::current_exception();
       }
     }
-    for (Batch& batch : round) {
+    for (FragmentBatch& batch : round) {
       if (batch.error) std::rethrow_exception(batch.error);
       take(batch);
     }

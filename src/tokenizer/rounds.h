@@ -12,7 +12,7 @@
 namespace gpt2train {
 
 // Some fragments, and what a thread made of them.
-struct Batch {
+struct FragmentBatch {
   std::vector<Fragment> fragments;
   std::uint64_t bytes_read = 0;  // of the corpus so far
   std::vector<Token> train;
@@ -22,7 +22,8 @@ struct Batch {
 
 // `work(thread, batch)` runs on any thread, `take(batch)` on this one, batch by batch. The first
 // error of the corpus's order is thrown, after what precedes it was taken.
-void for_each_batch(Corpus& corpus, int threads, const std::function<void(int, Batch&)>& work,
-                    const std::function<void(Batch&)>& take);
+void for_each_batch(Corpus& corpus, int threads,
+                    const std::function<void(int, FragmentBatch&)>& work,
+                    const std::function<void(FragmentBatch&)>& take);
 
 }  // namespace gpt2train

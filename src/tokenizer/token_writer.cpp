@@ -48,7 +48,7 @@ TokenWriter::TokenWriter(TokenFiles files, std::uint64_t tokens)
 // Opens the file of the next token, cut behind what counts of it.
 void TokenWriter::open_shard() {
   path_ = beside(files_.path(tokens_ / files_.shard_tokens));
-  file_ = Descriptor(path_, O_WRONLY | O_CREAT, "create");
+  file_ = open_file(path_, O_WRONLY | O_CREAT, "create");
   const std::uint64_t header = files_.llmc ? kHeaderBytes : 0;
   const std::uint64_t size = header + tokens_ % files_.shard_tokens * sizeof(Token);
   if (ftruncate(file_.value(), static_cast<off_t>(size)) != 0) fail_file(path_, "resize");
@@ -79,7 +79,7 @@ void TokenWriter::write(std::span<const Token> tokens) {
     tokens = tokens.subspan(piece.size());
     if (piece.size() == room) {
       sync();
-      file_ = Descriptor();
+      file_ = FileDescriptor();
     }
   }
 }

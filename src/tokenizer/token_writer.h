@@ -39,7 +39,7 @@ class TokenWriter {
 
   TokenFiles files_;
   std::uint64_t tokens_ = 0;
-  Descriptor file_;
+  FileDescriptor file_;
   std::string path_;  // of the file that is open
 };
 

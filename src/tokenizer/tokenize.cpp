@@ -118,7 +118,7 @@ class BatchEncoder {
     for (int i = 0; i < options.threads; ++i) encoders_.push_back(tokenizer.make_encoder());
   }
 
-  void encode(const Corpus& corpus, int thread, Batch& batch) {
+  void encode(const Corpus& corpus, int thread, FragmentBatch& batch) {
     Encoder& encoder = *encoders_[static_cast<std::size_t>(thread)];
     for (Fragment& fragment : batch.fragments) {
       const bool first = fragment.first && options_.end_of_text == EndOfText::kBefore;
@@ -222,8 +222,8 @@ TokenizeProgress tokenize(const TokenizeOptions& options, const Tokenizer& token
     Stopwatch since_safe;
     for_each_batch(
         corpus, options.threads,
-        [&](int thread, Batch& batch) { encoder.encode(corpus, thread, batch); },
-        [&](Batch& batch) {
+        [&](int thread, FragmentBatch& batch) { encoder.encode(corpus, thread, batch); },
+        [&](FragmentBatch& batch) {
           std::span<const Token> tokens = batch.train;
           if (options.split.rule == SplitRule::kFirst && state.val_tokens < options.split.tokens) {
             const auto room = static_cast<std::size_t>(
@@ -258,10 +258,10 @@ void for_each_text(const CorpusOptions& options, int threads,
   Corpus corpus(options);
   for_each_batch(
       corpus, threads,
-      [&](int thread, Batch& batch) {
+      [&](int thread, FragmentBatch& batch) {
         for (Fragment& fragment : batch.fragments) use(thread, corpus.text_of(std::move(fragment)));
       },
-      [](Batch&) {});
+      [](FragmentBatch&) {});
 }
 
 }  // namespace gpt2train

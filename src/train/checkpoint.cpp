@@ -45,7 +45,7 @@ constexpr const char* kConfigFile = "config.yaml";
 // ---- directories ----------------------------------------------------------------------------
 
 void sync_directory(const std::string& path) {
-  const Descriptor directory(path, O_RDONLY | O_DIRECTORY);
+  const FileDescriptor directory(path, O_RDONLY | O_DIRECTORY);
   if (!directory.valid()) fail(path, "open", errno);
   // Some network file systems cannot sync a directory, and say EINVAL.
   if (fsync(directory.value()) != 0 && errno != EINVAL) fail(path, "sync", errno);

@@ -20,6 +20,7 @@
 
 #include "gpt2train/core/error.h"
 #include "gpt2train/core/units.h"
+#include "src/core/file_descriptor.h"
 
 namespace gpt2train {
 
@@ -51,22 +52,6 @@ inline std::string checksum_of(std::string_view text) {
   checksum.update(text.data(), text.size());
   return checksum.hex();
 }
-
-class Descriptor {
- public:
-  Descriptor(const std::string& path, int flags)
-      : fd_(open(path.c_str(), flags | O_CLOEXEC, 0666)) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  bool valid() const { return fd_ >= 0; }
-  int value() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 // What the manifest says of a file.
 struct FileSum {
@@ -120,7 +105,7 @@ class FileWriter {
 
   std::string path_;
   std::string space_;
-  Descriptor file_;
+  FileDescriptor file_;
   Checksum checksum_;
   std::uint64_t bytes_ = 0;
 };
@@ -129,7 +114,7 @@ class FileWriter {
 // sector is an error here, and would be a SIGBUS in a mapping.
 template <class Use>
 std::optional<std::string> read_file(const std::string& path, Use use) {
-  const Descriptor file(path, O_RDONLY);
+  const FileDescriptor file(path, O_RDONLY);
   if (!file.valid()) return concat("cannot open: ", words(errno));
   std::vector<char> piece(kPiece);
   for (;;) {
