@@ -9,9 +9,11 @@ endif()
 if(NOT DEFINED ENV{CUDACXX} AND NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
   set(ENV{CUDACXX} /usr/local/cuda/bin/nvcc)
 endif()
-# Ampere, RTX 30, RTX 40, Hopper, and PTX for what follows.
+# Ampere, RTX 30, RTX 40, Hopper, and PTX for what follows: machine code of four, but from one PTX,
+# which halves the time. No kernel has code of its own for an architecture.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
+  set(CMAKE_CUDA_ARCHITECTURES OFF)
+  add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:--generate-code=arch=compute_80,code=[compute_80,sm_80,sm_86,sm_89,sm_90]>)
 endif()
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
