@@ -50,12 +50,15 @@ layer model core memory kernels ops
 layer nanogpt core model
 layer train core memory kernels ops model data
 layer config core memory kernels ops model data train
-layer cli core memory kernels ops model nanogpt data tokenizer train config
+layer run core memory kernels ops model data tokenizer train config
+layer cli core memory kernels ops model nanogpt data tokenizer train config run
 
 mapfile -t files < <(files_but '^(kernels|src/cuda)/')
 forbid "a backend's own headers stay in its directory" '#\s*include\s*"kernels/\w+/' "${files[@]}"
 mapfile -t files < <(files_but '^src/config/')
 forbid "YAML is known to src/config only" '#\s*include\s*[<"]yaml-cpp' "${files[@]}"
+forbid "what others include names no library but the standard one" \
+  '#\s*include\s*<(?!\w+>)' include/gpt2train/**/*.h kernels/*.h
 mapfile -t files < <(files_but '^(kernels|src)/cuda/')
 forbid "CUDA is known to kernels/cuda and src/cuda only" \
   '#\s*include\s*[<"](cuda|cublas|cudnn|curand|nvrtc|nvToolsExt)' "${files[@]}"
@@ -68,8 +71,8 @@ forbid "only src/cli prints" \
 
 # ---- form -------------------------------------------------------------------------------------
 
-code=({include,src,kernels,tests,bench}/**/*.{h,cpp,cu,cuh})
-text=("${code[@]}" {src,kernels,tests,bench,cmake,configs,scripts}/**/*.{txt,cmake,py,sh,yaml} CMakeLists.txt)
+code=({include,src,kernels,examples,tests,bench}/**/*.{h,cpp,cu,cuh})
+text=("${code[@]}" {src,kernels,examples,tests,bench,cmake,configs,scripts}/**/*.{txt,cmake,py,sh,yaml} CMakeLists.txt)
 forbid "unfinished work belongs in the issue tracker" '\b(TO[D]O|FIX[M]E|X[X]X)\b' "${text[@]}" ./*.md
 for file in "${text[@]}"; do
   lines=$(wc -l <"$file")

@@ -11,8 +11,8 @@
 #include "gpt2train/config/fields.h"
 #include "gpt2train/core/cache_folder.h"
 #include "gpt2train/core/error.h"
-#include "gpt2train/train/json.h"
 #include "src/config/text.h"
+#include "src/train/json.h"
 
 namespace gpt2train {
 namespace {

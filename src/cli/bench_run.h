@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "src/cli/bench_point.h"
-#include "src/cli/run_setup.h"
+#include "src/run/run_setup.h"
 
 namespace gpt2train {
 

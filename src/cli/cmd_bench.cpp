@@ -14,11 +14,12 @@
 #include "src/cli/bench_report.h"
 #include "src/cli/bench_run.h"
 #include "src/cli/commands.h"
-#include "src/cli/machine.h"
-#include "src/cli/run_setup.h"
+#include "src/cli/options.h"
 #include "src/cli/signals.h"
 #include "src/cli/synthetic_tokens.h"
 #include "src/cli/version.h"
+#include "src/run/machine.h"
+#include "src/run/run_setup.h"
 
 namespace gpt2train {
 namespace {
@@ -228,7 +229,7 @@ void run(const BenchOptions& options) {
   ConfigOptions given = options.config;
   std::optional<SyntheticTokens> tokens;
   if (options.synthetic) {
-    const ModelConfig model = load_config(given.file, given.overrides).model;
+    const ModelConfig model = load_config(given).model;
     tokens.emplace(model.block_size, model.vocab_size);
     given = with(with(given, "data.train", tokens->path()), "data.val", tokens->path());
     given = with(given, "data.format", "nanogpt");
@@ -237,7 +238,7 @@ void run(const BenchOptions& options) {
   check_writable(options.csv);
   check_writable(options.svg);
   if (!options.dtype.empty()) given = with(given, "dtype", options.dtype.front());
-  const RunSetup setup(given);
+  const RunSetup setup(load_config(given));
   tokens.reset();
   for (const Case& one : cases) check_dtype(one.config, *setup.backend);
 

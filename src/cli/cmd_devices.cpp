@@ -12,9 +12,9 @@
 #include "gpt2train/core/units.h"
 #include "src/cli/commands.h"
 #include "src/cli/device_text.h"
-#include "src/cli/machine.h"
 #include "src/cli/signals.h"
 #include "src/cli/terminal.h"
+#include "src/run/machine.h"
 
 namespace gpt2train {
 namespace {

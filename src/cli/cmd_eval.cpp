@@ -15,15 +15,16 @@
 #include "gpt2train/train/choice_score.h"
 #include "gpt2train/train/text_loss.h"
 #include "src/cli/commands.h"
+#include "src/cli/model_options.h"
 #include "src/cli/questions.h"
-#include "src/cli/text_codec.h"
-#include "src/cli/trained_model.h"
+#include "src/run/text_codec.h"
+#include "src/run/trained_model.h"
 
 namespace gpt2train {
 namespace {
 
 struct EvalOptions {
-  ModelOptions model;
+  ModelSource model;
   std::string data;       // empty: the settings' data.val, where no questions are asked either
   std::string hellaswag;  // empty: none
   std::string vocab;      // a directory; empty: files are of tokens
@@ -137,7 +138,7 @@ void print_text(const Evaluation& e, const TrainedModel& model, const FittingRow
 }
 
 void run(const EvalOptions& options) {
-  TrainedModel trained(options.model);
+  TrainedModel trained(options.model, note_on_stderr);
   const RunConfig& config = trained.config();
   Evaluation evaluation{.stride = options.stride > 0 ? options.stride : config.model.block_size};
   if (evaluation.stride > config.model.block_size) {

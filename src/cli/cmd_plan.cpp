@@ -2,14 +2,13 @@
 #include <fmt/format.h>
 
 #include "gpt2train/train/advice.h"
-#include "gpt2train/train/attention.h"
 #include "src/cli/commands.h"
 #include "src/cli/explain.h"
-#include "src/cli/machine.h"
 #include "src/cli/options.h"
 #include "src/cli/plan_as.h"
 #include "src/cli/plan_report.h"
 #include "src/cli/tune_run.h"
+#include "src/run/machine.h"
 
 namespace gpt2train {
 namespace {
@@ -23,31 +22,9 @@ struct PlanOptions {
   std::optional<NanogptForm> as;
 };
 
-struct Target {
-  const KernelTable& kernels;
-  std::size_t budget_bytes;
-  std::string device;
-};
-
-// The device itself, or, where CUDA is asked for and not there, what is known of it without one.
-Target target_of(const RunConfig& config) {
-  std::unique_ptr<Backend> backend;
-  try {
-    backend = open_backend(config.device);
-  } catch (const DeviceError&) {
-    const bool known =
-        !config.memory.device.empty() || config.memory.limit.kind == MemoryLimit::Kind::kBytes;
-    if (!known) throw;
-    return {cuda_scratch_for(config), resolve_budget(config.memory, {}), {}};
-  }
-  check_offload(config, *backend);
-  const DeviceInfo info = backend->info();
-  return {kernels_for(config, *backend), resolve_budget(config.memory, info), info.name};
-}
-
 void run(const PlanOptions& options) {
-  const RunConfig config = load_config(options.config.file, options.config.overrides);
-  const Target target = target_of(config);
+  const RunConfig config = load_config(options.config);
+  const PlanTarget target = plan_target(config);
   const KernelTable& kernels = target.kernels;
   const std::size_t budget = target.budget_bytes;
   if (options.as) return plan_as(*options.as, config, budget, options.json);

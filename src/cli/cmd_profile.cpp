@@ -4,10 +4,11 @@
 #include <chrono>
 
 #include "gpt2train/ops/profiler.h"
-#include "gpt2train/train/json.h"
 #include "src/cli/commands.h"
-#include "src/cli/machine.h"
-#include "src/cli/run_setup.h"
+#include "src/cli/options.h"
+#include "src/run/machine.h"
+#include "src/run/run_setup.h"
+#include "src/train/json.h"
 
 namespace gpt2train {
 namespace {
@@ -66,7 +67,7 @@ void print_kernels_json(const std::vector<KernelTime>& kernels, double steps, do
 }
 
 void run(const ProfileOptions& options) {
-  const RunSetup setup(options.config);
+  const RunSetup setup(load_config(options.config));
   const Peaks peaks{
       .bytes_per_second = measure_copied_bytes_per_second(*setup.backend),
       .flops_per_second = measure_matmul_flops_per_second(*setup.backend, setup.config.dtype)};

@@ -10,17 +10,18 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "gpt2train/run/draw.h"
 #include "gpt2train/train/sampling.h"
 #include "src/cli/commands.h"
-#include "src/cli/draw.h"
-#include "src/cli/text_codec.h"
-#include "src/cli/trained_model.h"
+#include "src/cli/model_options.h"
+#include "src/run/text_codec.h"
+#include "src/run/trained_model.h"
 
 namespace gpt2train {
 namespace {
 
 struct SampleOptions {
-  ModelOptions model;
+  ModelSource model;
   DrawSettings draw;
   std::string prompt = "\n";
   std::string vocab;
@@ -119,7 +120,7 @@ Prediction checked_memory(const TrainedModel& model, const SamplingTask& task, s
 }
 
 void run(const SampleOptions& options) {
-  TrainedModel trained(options.model);
+  TrainedModel trained(options.model, note_on_stderr);
   const auto codec = text_codec(trained.config(), options.vocab);
   const std::string prompt = prompt_text(options.prompt);
   const auto end_of_text = options.stop_at_eot ? codec->end_of_text() : std::nullopt;

@@ -1,38 +1,21 @@
 // `gpt2train --config FILE`: a training run.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
-
 #include "gpt2train/memory/report.h"
 #include "gpt2train/memory/trace.h"
-#include "gpt2train/train/checkpoint.h"
 #include "gpt2train/train/metrics.h"
 #include "src/cli/commands.h"
-#include "src/cli/machine.h"
+#include "src/cli/device_text.h"
+#include "src/cli/options.h"
 #include "src/cli/plan_report.h"
 #include "src/cli/progress.h"
-#include "src/cli/run_setup.h"
 #include "src/cli/signals.h"
 #include "src/cli/tune_run.h"
+#include "src/run/machine.h"
+#include "src/run/run_setup.h"
 
 namespace gpt2train {
 namespace {
-
-// Refuses a fresh start where checkpoints of another run would be mixed with this one's.
-void prepare_out_dir(const RunConfig& config) {
-  std::error_code error;
-  std::filesystem::create_directories(config.out_dir, error);
-  if (error) throw CheckpointError(config.out_dir, "cannot be made: " + error.message());
-  if (config.init_from == "resume") return;
-  const std::vector<FoundCheckpoint> found = list_checkpoints(config.out_dir);
-  if (!found.empty()) {
-    throw CheckpointError(config.out_dir,
-                          concat("holds checkpoints up to iteration ", found.front().iteration,
-                                 "; go on with --init_from=resume or choose another --out_dir"));
-  }
-}
 
 // What a page of memory shows of plans: the one that the run begins with is marked.
 TraceTable plans_table(const RunSetup& setup, const Tuning& tuning) {
@@ -53,7 +36,7 @@ TraceTable plans_table(const RunSetup& setup, const Tuning& tuning) {
 
 void run(const ConfigOptions& options) {
   for (const std::string& what : ignored_settings(options.file)) fmt::print("ignored: {}\n", what);
-  const RunSetup setup(options);
+  const RunSetup setup(load_config(options));
   const RunConfig& config = setup.config;
   if (!config.memory.trace.empty()) static_cast<void>(trace_format_of(config.memory.trace));
   prepare_out_dir(config);
@@ -83,14 +66,7 @@ void run(const ConfigOptions& options) {
     trace.emplace(memory, path, page ? plans_table(setup, tuning) : TraceTable{});
   }
   TrainerSetup trainer_setup = setup.trainer_setup(memory, observers);
-  const bool follows_free_memory =
-      config.memory.limit.kind == MemoryLimit::Kind::kAuto && config.memory.device.empty();
-  trainer_setup.budget_now = [&] {
-    DeviceInfo info = setup.backend->info();
-    info.available_bytes += memory.stats().reserved_bytes;
-    const std::size_t free = resolve_budget({}, info);
-    return follows_free_memory ? free : std::min(free, setup.budget_bytes);
-  };
+  trainer_setup.budget_now = setup.budget_now(memory);
   trainer_setup.plans = tuning.plans;
   trainer_setup.interrupted = signal_seen;
   trainer_setup.peak_flops_per_second = peak_flops;

@@ -11,8 +11,8 @@
 #include "gpt2train/train/load_weights.h"
 #include "gpt2train/train/single_pass.h"
 #include "src/cli/commands.h"
-#include "src/cli/machine.h"
 #include "src/cli/verify_case.h"
+#include "src/run/machine.h"
 
 namespace gpt2train {
 namespace {

@@ -1,6 +1,7 @@
 #include "src/cli/device_text.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -48,6 +49,30 @@ std::vector<std::string> watch_lines(const DeviceState& state, int own_pid) {
                              : process.name.empty() ? "a program"
                                                     : printable(process.name);
     lines.push_back(fmt::format("{:>16}  {} (process {})", size, name, process.pid));
+  }
+  return lines;
+}
+
+std::string device_memory_lines(const Backend& backend, std::size_t reserved_bytes) {
+  const std::vector<ProcessMemory> processes = backend.processes();
+  // In a container the numbers may be those of the machine, and nobody is known to be this run.
+  const bool self_known = std::any_of(processes.begin(), processes.end(),
+                                      [](const ProcessMemory& p) { return p.pid == getpid(); });
+  std::string lines;
+  for (const ProcessMemory& process : processes) {
+    const std::string size = process.bytes ? human_bytes(*process.bytes) : "an unknown amount";
+    if (process.pid != getpid()) {
+      lines += fmt::format("{}:  {} taken by {} (process {})\n", backend.kernels().name, size,
+                           !process.name.empty() ? process.name.c_str()
+                           : self_known          ? "another program"
+                                                 : "a program",
+                           process.pid);
+    } else if (process.bytes && *process.bytes >= reserved_bytes) {
+      lines +=
+          fmt::format("{}:  {} taken by this run: {} in the ledger, {} context and libraries\n",
+                      backend.kernels().name, size, human_bytes(reserved_bytes),
+                      human_bytes(*process.bytes - reserved_bytes));
+    }
   }
   return lines;
 }

@@ -26,6 +26,11 @@ DeviceState state_of(const Backend& backend);
 // process with memory on the device, largest first. `own_pid` is this process.
 std::vector<std::string> watch_lines(const DeviceState& state, int own_pid);
 
+// Lines about who has memory on the device: other processes, and this one, whose part beyond
+// `reserved_bytes` (what the ledger holds now) is the driver's context and libraries. Empty where
+// nobody tells.
+std::string device_memory_lines(const Backend& backend, std::size_t reserved_bytes);
+
 // The same as an object: bytes, per cent, and null where nobody tells.
 nlohmann::ordered_json to_json(const DeviceState& state);
 

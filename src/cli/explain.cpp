@@ -6,7 +6,7 @@
 
 #include "gpt2train/core/units.h"
 #include "gpt2train/memory/report.h"
-#include "gpt2train/train/json.h"
+#include "src/train/json.h"
 
 namespace gpt2train {
 namespace {

@@ -4,6 +4,10 @@
 
 namespace gpt2train {
 
+RunConfig load_config(const ConfigOptions& options) {
+  return load_config(options.file, options.overrides);
+}
+
 void add_config_options(CLI::App& app, ConfigOptions& options) {
   app.add_option("-c,--config", options.file, "YAML file of settings")->type_name("FILE");
 

@@ -15,6 +15,9 @@ struct ConfigOptions {
   std::vector<Override> overrides;
 };
 
+// As load_config of both. Throws ConfigError.
+RunConfig load_config(const ConfigOptions& options);
+
 // Adds --config and, for each setting, --name and --section.name.
 void add_config_options(CLI::App& app, ConfigOptions& options);
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gpt2train/data/choices.h"
-#include "src/cli/text_codec.h"
+#include "src/run/text_codec.h"
 
 namespace gpt2train {
 

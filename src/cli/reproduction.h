@@ -11,10 +11,10 @@
 namespace gpt2train {
 
 struct Reproduction {
-  NanogptMemory nanogpt, unlimited;  // within the card, and on one without limit
-  std::int64_t nanogpt_batch = 0;    // the largest that fits
-  Prediction full;                   // gpt2train, all logits at once and nothing recomputed
-  std::optional<ChosenPlan> chosen;  // by default
+  NanogptMemory nanogpt, unlimited;     // within the card, and on one without limit
+  std::int64_t nanogpt_batch = 0;       // the largest that fits
+  Prediction full;                      // gpt2train, all logits at once and nothing recomputed
+  std::optional<PredictedPlan> chosen;  // by default
 };
 
 // The settings of a scenario with all logits at once and, where they leave it open, nothing

@@ -5,9 +5,9 @@
 
 #include "gpt2train/core/units.h"
 #include "gpt2train/train/attention.h"
-#include "src/cli/machine.h"
-#include "src/cli/run_setup.h"
 #include "src/cli/synthetic_tokens.h"
+#include "src/run/machine.h"
+#include "src/run/run_setup.h"
 
 namespace gpt2train {
 namespace {

@@ -1,8 +1,8 @@
 // memory.tune on this machine: trials as `bench` makes them, told on the terminal, and remembered.
 #pragma once
 
-#include "src/cli/run_setup.h"
 #include "src/cli/tune.h"
+#include "src/run/run_setup.h"
 
 namespace gpt2train {
 

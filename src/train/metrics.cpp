@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "gpt2train/core/error.h"
-#include "gpt2train/train/json.h"
+#include "src/train/json.h"
 
 namespace gpt2train {
 namespace {

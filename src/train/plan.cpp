@@ -138,12 +138,12 @@ Prediction predict(const KernelTable& kernels, const RunConfig& config, const Pl
   return prediction;
 }
 
-std::optional<ChosenPlan> choose_plan(const KernelTable& kernels, const RunConfig& config,
-                                      const std::vector<Plan>& candidates, std::size_t budget_bytes,
-                                      std::int64_t first_iteration) {
+std::optional<PredictedPlan> choose_plan(const KernelTable& kernels, const RunConfig& config,
+                                         const std::vector<Plan>& candidates,
+                                         std::size_t budget_bytes, std::int64_t first_iteration) {
   for (const Plan& plan : candidates) {
     Prediction prediction = predict(kernels, config, plan, budget_bytes, first_iteration);
-    if (prediction.fits()) return ChosenPlan{plan, std::move(prediction)};
+    if (prediction.fits()) return PredictedPlan{plan, std::move(prediction)};
   }
   return std::nullopt;
 }

@@ -68,7 +68,7 @@ void Trainer::choose_initial_plan() {
   const bool tuned = !setup_.plans.empty();
   prediction_ = predict(exec_.kernels(), config_, plan_, budget, position_.iteration);
   if (config_.memory.plan == PlanMode::kAuto && (tuned || !prediction_.fits())) {
-    const std::optional<ChosenPlan> chosen = first_that_fits();
+    const std::optional<PredictedPlan> chosen = first_that_fits();
     if (!chosen) {
       OutOfMemoryError::Facts facts = prediction_.failure.value_or(OutOfMemoryError::Facts{});
       throw OutOfMemoryError(
@@ -88,7 +88,7 @@ void Trainer::choose_initial_plan() {
                            .tuned = tuned});
 }
 
-std::optional<ChosenPlan> Trainer::first_that_fits() const {
+std::optional<PredictedPlan> Trainer::first_that_fits() const {
   const auto first_of = [this](const std::vector<Plan>& plans) {
     return choose_plan(exec_.kernels(), config_, plans, memory_.budget_bytes(),
                        position_.iteration);
@@ -97,7 +97,7 @@ std::optional<ChosenPlan> Trainer::first_that_fits() const {
     std::vector<Plan> same_split;
     std::copy_if(plans_.begin(), plans_.end(), std::back_inserter(same_split),
                  [&](const Plan& plan) { return plan.micro_batch == plan_.micro_batch; });
-    if (std::optional<ChosenPlan> chosen = first_of(same_split)) return chosen;
+    if (std::optional<PredictedPlan> chosen = first_of(same_split)) return chosen;
   }
   return first_of(plans_);
 }
@@ -164,7 +164,7 @@ void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
 
   // The fastest smaller plan within the limit; where none is, the largest one below the plan that
   // failed, because a refusal may pass and every plan tried must be a smaller one.
-  std::optional<ChosenPlan> next;
+  std::optional<PredictedPlan> next;
   for (const Plan& plan : plans_) {
     if (plan.micro_batch > plan_.micro_batch || plan == plan_) continue;
     Prediction prediction = predict(exec_.kernels(), config_, plan, budget, position_.iteration);
@@ -175,7 +175,7 @@ void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
     }
     const bool within = prediction.stats.peak_reserved_bytes <= limit;
     if (within || !next || peak > next->prediction.stats.peak_allocated_bytes) {
-      next = ChosenPlan{plan, std::move(prediction)};
+      next = PredictedPlan{plan, std::move(prediction)};
     }
     if (within) break;
   }

@@ -61,7 +61,7 @@ TEST(PlanAnswer, ChoosesAsATrainerDoes) {
   int lowered = 0;
   for (const std::size_t budget : {most, most * 3 / 4, most / 2}) {
     const PlanAnswer answer = answered(config, budget);
-    const std::optional<ChosenPlan> chosen =
+    const std::optional<PredictedPlan> chosen =
         choose_plan(cpu_kernels(), config, candidate_plans(config), budget);
     ASSERT_EQ(answer.chosen.has_value(), chosen.has_value());
     if (!chosen) continue;

@@ -60,14 +60,15 @@ double relative_cost(const RunConfig& config, const Plan& plan);
 Prediction predict(const KernelTable& kernels, const RunConfig& config, const Plan& plan,
                    std::size_t budget_bytes, std::int64_t first_iteration = 0);
 
-struct ChosenPlan {
+struct PredictedPlan {
   Plan plan;
   Prediction prediction;
 };
 
 // The first candidate that fits the budget.
-std::optional<ChosenPlan> choose_plan(const KernelTable& kernels, const RunConfig& config,
-                                      const std::vector<Plan>& candidates, std::size_t budget_bytes,
-                                      std::int64_t first_iteration = 0);
+std::optional<PredictedPlan> choose_plan(const KernelTable& kernels, const RunConfig& config,
+                                         const std::vector<Plan>& candidates,
+                                         std::size_t budget_bytes,
+                                         std::int64_t first_iteration = 0);
 
 }  // namespace gpt2train

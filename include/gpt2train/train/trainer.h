@@ -69,7 +69,7 @@ class Trainer {
 
  private:
   void choose_initial_plan();
-  std::optional<ChosenPlan> first_that_fits() const;
+  std::optional<PredictedPlan> first_that_fits() const;
   void load();
   void resume();
   void try_save();

@@ -1,33 +1,26 @@
-// A trained model for the commands that only read one: from a checkpoint, or from weights that came
+// A trained model that is only read: from a checkpoint, or from weights that came
 // from elsewhere.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "gpt2train/ops/backend.h"
+#include "gpt2train/run/sampler.h"
 #include "gpt2train/train/inference.h"
 
 namespace gpt2train {
 
-struct ModelOptions {
-  std::string out_dir = "out";
-  std::string checkpoint;     // empty: the newest whole one of out_dir
-  std::string init_from;      // weights instead of a checkpoint
-  std::string config;         // of init_from's model; empty: what the weights tell of it
-  std::string device, dtype;  // empty: as in the settings
-  std::string limit = "auto";
-};
-
-void add_model_options(CLI::App& app, ModelOptions& options);
-
 class TrainedModel {
  public:
-  // Reads settings and opens the device; takes no memory there. Skipped checkpoints are named on
-  // stderr. Throws ConfigError, CheckpointError and DeviceError.
-  explicit TrainedModel(const ModelOptions& options);
+  // Something the user should know that is no error, such as a checkpoint that was skipped.
+  using Note = std::function<void(const std::string&)>;
+
+  // Reads settings and opens the device; takes no memory there. Throws ConfigError, CheckpointError
+  // and DeviceError.
+  TrainedModel(const ModelSource& source, Note note);
 
   const RunConfig& config() const { return config_; }
   std::size_t budget_bytes() const { return memory_.budget_bytes(); }
@@ -43,9 +36,10 @@ class TrainedModel {
     std::string weights = {};  // a file or a directory
     bool is_checkpoint = false;
   };
-  static Source find(const ModelOptions& options);
-  explicit TrainedModel(Source source);
+  static Source find(const ModelSource& source, const Note& note);
+  TrainedModel(Source source, Note note);
 
+  const Note note_;
   const RunConfig config_;
   const std::string weights_;
   const bool is_checkpoint_;

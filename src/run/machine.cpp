@@ -1,7 +1,4 @@
-#include "src/cli/machine.h"
-
-#include <fmt/format.h>
-#include <unistd.h>
+#include "src/run/machine.h"
 
 #include <algorithm>
 #include <chrono>
@@ -9,9 +6,9 @@
 #include "gpt2train/config/devices.h"
 #include "gpt2train/core/error.h"
 #include "gpt2train/core/rng.h"
-#include "gpt2train/core/units.h"
 #include "gpt2train/memory/tensor.h"
 #include "gpt2train/ops/ops.h"
+#include "gpt2train/train/attention.h"
 
 namespace gpt2train {
 namespace {
@@ -75,28 +72,19 @@ std::unique_ptr<Backend> open_backend(DeviceChoice device) {
   }
 }
 
-std::string device_memory_lines(const Backend& backend, std::size_t reserved_bytes) {
-  const std::vector<ProcessMemory> processes = backend.processes();
-  // In a container the numbers may be those of the machine, and nobody is known to be this run.
-  const bool self_known = std::any_of(processes.begin(), processes.end(),
-                                      [](const ProcessMemory& p) { return p.pid == getpid(); });
-  std::string lines;
-  for (const ProcessMemory& process : processes) {
-    const std::string size = process.bytes ? human_bytes(*process.bytes) : "an unknown amount";
-    if (process.pid != getpid()) {
-      lines += fmt::format("{}:  {} taken by {} (process {})\n", backend.kernels().name, size,
-                           !process.name.empty() ? process.name.c_str()
-                           : self_known          ? "another program"
-                                                 : "a program",
-                           process.pid);
-    } else if (process.bytes && *process.bytes >= reserved_bytes) {
-      lines +=
-          fmt::format("{}:  {} taken by this run: {} in the ledger, {} context and libraries\n",
-                      backend.kernels().name, size, human_bytes(reserved_bytes),
-                      human_bytes(*process.bytes - reserved_bytes));
-    }
+PlanTarget plan_target(const RunConfig& config) {
+  std::unique_ptr<Backend> backend;
+  try {
+    backend = open_backend(config.device);
+  } catch (const DeviceError&) {
+    const bool known =
+        !config.memory.device.empty() || config.memory.limit.kind == MemoryLimit::Kind::kBytes;
+    if (!known) throw;
+    return {cuda_scratch_for(config), resolve_budget(config.memory, {}), {}};
   }
-  return lines;
+  check_offload(config, *backend);
+  const DeviceInfo info = backend->info();
+  return {kernels_for(config, *backend), resolve_budget(config.memory, info), info.name};
 }
 
 double measure_copied_bytes_per_second(Backend& backend) {

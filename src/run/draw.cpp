@@ -1,4 +1,4 @@
-#include "src/cli/draw.h"
+#include "gpt2train/run/draw.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,12 @@
-#include "src/cli/run_setup.h"
+#include "src/run/run_setup.h"
 
+#include <algorithm>
+#include <filesystem>
+
+#include "gpt2train/config/load.h"
 #include "gpt2train/train/attention.h"
-#include "src/cli/machine.h"
+#include "gpt2train/train/checkpoint.h"
+#include "src/run/machine.h"
 
 namespace gpt2train {
 namespace {
@@ -25,8 +30,18 @@ void check_dtype(const RunConfig& config, const Backend& backend) {
   }
 }
 
-RunSetup::RunSetup(const ConfigOptions& options)
-    : RunSetup(load_config(options.file, options.overrides)) {}
+void prepare_out_dir(const RunConfig& config) {
+  std::error_code error;
+  std::filesystem::create_directories(config.out_dir, error);
+  if (error) throw CheckpointError(config.out_dir, "cannot be made: " + error.message());
+  if (config.init_from == "resume") return;
+  const std::vector<FoundCheckpoint> found = list_checkpoints(config.out_dir);
+  if (!found.empty()) {
+    throw CheckpointError(config.out_dir,
+                          concat("holds checkpoints up to iteration ", found.front().iteration,
+                                 "; go on with --init_from=resume or choose another --out_dir"));
+  }
+}
 
 RunSetup::RunSetup(RunConfig loaded)
     : config(std::move(loaded)),
@@ -51,6 +66,17 @@ TrainerSetup RunSetup::trainer_setup(CachingAllocator& memory, TrainObserver& ob
           .train_eval_data = train_eval_data,
           .val_data = val_data,
           .observer = observer};
+}
+
+std::function<std::size_t()> RunSetup::budget_now(const CachingAllocator& memory) const {
+  const bool follows_free_memory =
+      config.memory.limit.kind == MemoryLimit::Kind::kAuto && config.memory.device.empty();
+  return [this, &memory, follows_free_memory] {
+    DeviceInfo info = backend->info();
+    info.available_bytes += memory.stats().reserved_bytes;
+    const std::size_t free = resolve_budget({}, info);
+    return follows_free_memory ? free : std::min(free, budget_bytes);
+  };
 }
 
 }  // namespace gpt2train

@@ -21,10 +21,16 @@ std::unique_ptr<Backend> open_backend(DeviceChoice device);
 // Throws ConfigError where memory.offload has nothing to keep off: on a CPU.
 void check_offload(const RunConfig& config, const Backend& backend);
 
-// Lines about who has memory on the device: other processes, and this one, whose part beyond
-// `reserved_bytes` (what the ledger holds now) is the driver's context and libraries. Empty where
-// nobody tells.
-std::string device_memory_lines(const Backend& backend, std::size_t reserved_bytes);
+// What a plan is made for.
+struct PlanTarget {
+  const KernelTable& kernels;
+  std::size_t budget_bytes;
+  std::string device;  // DeviceInfo::name; empty where it is not there
+};
+
+// The device itself, or, where CUDA is asked for and not there, what is known of it without one.
+// Throws ConfigError and, where the budget is not known either, DeviceError.
+PlanTarget plan_target(const RunConfig& config);
 
 // Rate at which large arrays are copied on the device: bytes read plus bytes written.
 double measure_copied_bytes_per_second(Backend& backend);

@@ -1,4 +1,4 @@
-#include "src/cli/text_codec.h"
+#include "src/run/text_codec.h"
 
 #include <charconv>
 
@@ -91,8 +91,8 @@ std::unique_ptr<TextCodec> text_codec(const RunConfig& config, const std::string
   if (!vocab.empty()) {
     std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(vocab);
     if (tokenizer->vocab_size() > config.model.vocab_size) {
-      throw ConfigError("--vocab", concat("has ", tokenizer->vocab_size(), " tokens, the model ",
-                                          config.model.vocab_size));
+      throw ConfigError(vocab, concat("has ", tokenizer->vocab_size(), " tokens, the model ",
+                                      config.model.vocab_size));
     }
     return std::make_unique<VocabularyCodec>(std::move(tokenizer));
   }

@@ -1,0 +1,61 @@
+#include "gpt2train/run/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "gpt2train/core/error.h"
+#include "tests/run/byte_run.h"
+
+namespace gpt2train {
+namespace {
+
+class SamplerOfARun : public testing::Test {
+ protected:
+  SamplerOfARun() {
+    TrainObserver quiet;
+    train(run_.config, quiet);
+  }
+  ModelSource source() const { return {.out_dir = run_.config.out_dir}; }
+
+  test::ByteRun run_;
+};
+
+TEST_F(SamplerOfARun, WritesWhatItTellsPieceByPiece) {
+  const Sampler sampler(source());
+  std::string told;
+  const SampleRequest request{.prompt = "to be", .max_new_tokens = 30};
+  const std::string text = sampler.sample(request, [&](std::string_view piece) { told += piece; });
+  EXPECT_EQ(text.size(), 30u);
+  EXPECT_EQ(told, text);
+  EXPECT_EQ(sampler.sample(request), text);  // the same numbers again
+  SampleRequest other = request;
+  other.draw.seed = 1;
+  EXPECT_NE(sampler.sample(other), text);
+}
+
+TEST_F(SamplerOfARun, KnowsTheSettingsOfTheRun) {
+  EXPECT_EQ(Sampler(source()).config().model, run_.config.model);
+}
+
+TEST_F(SamplerOfARun, RefusesWhatTheModelHasNoTokensFor) {
+  const Sampler sampler(source());
+  EXPECT_THROW(sampler.sample({.prompt = ""}), ConfigError);
+  EXPECT_THROW(sampler.sample({.max_new_tokens = 0}), ConfigError);
+  EXPECT_THROW(sampler.sample({.stop_at_eot = true}), ConfigError);
+}
+
+TEST_F(SamplerOfARun, TellsOfCheckpointsThatItSkipped) {
+  const std::string newer = run_.config.out_dir + "/step-00000009";
+  std::filesystem::create_directory(newer);
+  const Sampler sampler(source());
+  ASSERT_EQ(sampler.notes().size(), 1u);
+  EXPECT_NE(sampler.notes()[0].find("skipped " + newer), std::string::npos) << sampler.notes()[0];
+}
+
+TEST(Sampler, NeedsACheckpoint) {
+  EXPECT_THROW(Sampler({.out_dir = "nowhere"}), CheckpointError);
+}
+
+}  // namespace
+}  // namespace gpt2train
