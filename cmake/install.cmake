@@ -20,7 +20,7 @@ install(FILES ${pages}/gpt2train DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-compl
 install(FILES ${pages}/_gpt2train DESTINATION ${GPT2TRAIN_ZSH_DIR} COMPONENT program)
 install(FILES ${pages}/gpt2train.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT program)
 install(DIRECTORY configs DESTINATION ${CMAKE_INSTALL_DATADIR}/gpt2train COMPONENT program)
-install(FILES README.md ARCHITECTURE.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
+install(FILES README.md ARCHITECTURE.md docs/json.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
 install(FILES LICENSE CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT licence)
 
 # ---- the CUDA backend -----------------------------------------------------------------------------

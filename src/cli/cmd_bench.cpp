@@ -1,7 +1,6 @@
 // `gpt2train bench`: tokens a second against memory, over micro-batches, recomputation and
 // precision. What was measured is kept, so a sweep can be stopped and gone on with.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -17,6 +16,7 @@
 #include "src/cli/options.h"
 #include "src/cli/signals.h"
 #include "src/cli/synthetic_tokens.h"
+#include "src/cli/terminal.h"
 #include "src/cli/version.h"
 #include "src/run/machine.h"
 #include "src/run/run_setup.h"
@@ -137,13 +137,13 @@ class Sweep {
       point = *known;
       ++taken_over_;
     } else if (planned.fits) {  // what does not is listed, not tried
-      show_progress(fmt::format("[{}/{}] {}, micro-batch {}, recompute {}", number, of,
-                                name_of(point.dtype), point.plan.micro_batch,
-                                name_of(point.plan.recompute)));
+      status_.draw(fmt::format("[{}/{}] {}, micro-batch {}, recompute {}", number, of,
+                               name_of(point.dtype), point.plan.micro_batch,
+                               name_of(point.plan.recompute)));
       point.peak_flops_per_second = peak_flops(planned.config.dtype);
       const bool done = measure(
           setup_, planned.config, options_.method, [this] { return stopped(); }, point);
-      show_progress("");
+      status_.clear();
       if (!done) return false;
       file_.append(point);
       remember_point(point);
@@ -170,15 +170,12 @@ class Sweep {
     return peak_flops_[dtype] = measure_matmul_flops_per_second(*setup_.backend, dtype);
   }
 
-  static void show_progress(const std::string& text) {
-    if (isatty(STDERR_FILENO) != 0) std::fputs(("\r" + text + "\033[K").c_str(), stderr);
-  }
-
   const BenchOptions& options_;
   const RunSetup& setup_;
   const std::string device_ = setup_.backend->info().name;
   const Clock::time_point begin_ = Clock::now();
   BenchFile file_;
+  StatusLine status_;
   std::map<DType, double> peak_flops_;
   std::vector<BenchPoint> points_;
   std::size_t taken_over_ = 0;

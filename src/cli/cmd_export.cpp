@@ -8,6 +8,7 @@
 #include "gpt2train/train/checkpoint.h"
 #include "gpt2train/train/export.h"
 #include "src/cli/commands.h"
+#include "src/cli/options.h"
 
 namespace gpt2train {
 namespace {
@@ -74,6 +75,7 @@ Command add_export(CLI::App& app) {
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
   app.add_flag("--force", options->force,
                "write it also where the reader computes another form of GELU");
+  add_quiet(app);
   return [options] { run(*options); };
 }
 

@@ -1,7 +1,6 @@
 // `tokenize`: text to token files; `tokenizer train`: text to a vocabulary.
 #include <fmt/format.h>
 #include <omp.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -16,6 +15,8 @@
 #include "gpt2train/tokenizer/meta.h"
 #include "gpt2train/tokenizer/tokenize.h"
 #include "src/cli/commands.h"
+#include "src/cli/options.h"
+#include "src/cli/terminal.h"
 
 namespace gpt2train {
 namespace {
@@ -34,31 +35,6 @@ struct Options {
   CLI::Option* val_tail_given = nullptr;
   CLI::Option* val_tokens_given = nullptr;
   TokenizeOptions run;
-};
-
-// One line on a terminal, drawn again and again; nothing elsewhere.
-class StatusLine {
- public:
-  StatusLine() : terminal_(isatty(STDERR_FILENO) != 0) {}
-  ~StatusLine() {
-    if (shown_) std::fputs("\r\033[K", stderr);
-  }
-  StatusLine(const StatusLine&) = delete;
-  StatusLine& operator=(const StatusLine&) = delete;
-
-  bool due() const {
-    return terminal_ && std::chrono::steady_clock::now() - drawn_ > std::chrono::milliseconds(200);
-  }
-  void draw(const std::string& text) {
-    drawn_ = std::chrono::steady_clock::now();
-    std::fputs(("\r" + text + "\033[K").c_str(), stderr);
-    shown_ = true;
-  }
-
- private:
-  bool terminal_;
-  bool shown_ = false;
-  std::chrono::steady_clock::time_point drawn_ = {};
 };
 
 class TokenizeStatus {
@@ -243,6 +219,7 @@ void add_corpus_options(CLI::App& app, Options& options) {
   app.add_option("--threads", options.run.threads, "of work; reading has one of its own")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
+  add_quiet(app);
 }
 
 }  // namespace

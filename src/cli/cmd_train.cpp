@@ -80,6 +80,7 @@ void run(const ConfigOptions& options) {
 
 Command add_train(CLI::App& app) {
   const auto options = std::make_shared<ConfigOptions>();
+  add_quiet(app);
   add_config_options(app, *options);
   return [options] {
     if (options->file.empty() && options->overrides.empty()) {

@@ -62,7 +62,7 @@ int run(int argc, char** argv) {
       "Trains GPT-2 inside a memory budget. Without a command: gpt2train --config FILE "
       "[--key=value ...] trains.",
       "gpt2train");
-  app.set_version_flag("--version", version());
+  app.set_version_flag("--version", version_and_build());
   app.allow_extras();
   app.require_subcommand(0, 1);
   const Command train = add_train(app);

@@ -120,7 +120,7 @@ std::string setting_entries(const CLI::App& program) {
 constexpr std::string_view kAfterSettings = R"roff(.SH EXIT STATUS
 .TP
 .B 0
-done
+done, or interrupted (Ctrl\-C, SIGTERM) and saved
 .TP
 .B 1
 an error in the program itself, or a check that failed
@@ -136,6 +136,8 @@ memory does not suffice, whatever the micro\-batch
 .TP
 .B 5
 the device is not there or failed
+.PP
+Errors are one line on standard error. With \-\-json, standard output has JSON alone; its keys stay (json.md, beside the README).
 .SH FILES
 .TP
 .I out_dir/metrics.jsonl
@@ -159,6 +161,9 @@ a file of cards instead of ~/.config/gpt2train/devices.yaml
 .TP
 .B GPT2TRAIN_CACHE_DIR
 a directory instead of ~/.cache/gpt2train
+.TP
+.B NO_COLOR
+where it is set, nothing is drawn over: plain lines, as where the output is no terminal. There are no colours in any case
 .TP
 .B OMP_NUM_THREADS
 threads of a CPU that are used

@@ -2,10 +2,16 @@
 
 #include <map>
 
+#include "src/cli/terminal.h"
+
 namespace gpt2train {
 
 RunConfig load_config(const ConfigOptions& options) {
   return load_config(options.file, options.overrides);
+}
+
+void add_quiet(CLI::App& app) {
+  app.add_flag_callback("-q,--quiet", be_quiet, "tell errors alone");
 }
 
 void add_config_options(CLI::App& app, ConfigOptions& options) {

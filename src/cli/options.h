@@ -18,6 +18,9 @@ struct ConfigOptions {
 // As load_config of both. Throws ConfigError.
 RunConfig load_config(const ConfigOptions& options);
 
+// Adds --quiet: errors alone.
+void add_quiet(CLI::App& app);
+
 // Adds --config and, for each setting, --name and --section.name.
 void add_config_options(CLI::App& app, ConfigOptions& options);
 

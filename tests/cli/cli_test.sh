@@ -33,6 +33,16 @@ await() {
   until "$@" 2>/dev/null || ! kill -0 "$process" 2>/dev/null; do sleep 0.01; done
 }
 
+# documented SECTION FILE: each key of the JSON in FILE is in that section of docs/json.md, or before the sections.
+documented() {
+  local page key
+  page=$(sed -n "1,/^## /p; /^## $1\$/,/^## /p" "$tests/../docs/json.md")
+  grep -q '"[a-z]' "$2" || fail "$2 has no JSON of $1"
+  for key in $(grep -o '"[a-z0-9_]*": *' "$2" | tr -d '": ' | sort -u); do
+    [[ $page == *"\`$key\`"* ]] || fail "docs/json.md does not have $key of $1"
+  done
+}
+
 # A corpus of bytes that repeats, and a run of seconds on it.
 yes 'to be, or not to be: that is the question. ' | head -n 400 | tr -d '\n' >train.txt
 head -c 4000 train.txt >val.txt
@@ -82,6 +92,8 @@ if ! grep -q __asan_init "$program"; then
   most=$(($(end_of reserved_bytes) * 105 / 100 + (36 + 8 * threads) * 1048576))
   [ "$(end_of resident_bytes)" -le "$most" ] || fail "resident $(end_of resident_bytes), expected $most at most"
 fi
+documented metrics.jsonl out/metrics.jsonl
+[ "$(tr -d -c '\033\r' <log.txt | wc -c)" = 0 ] || fail "a log has what only a terminal understands"
 "$program" sample --out_dir=out --prompt='to be' --max_new_tokens=20 >sample.txt 2>&1 || fail "sample: $(cat sample.txt)"
 grep -q 'to be' sample.txt || fail "the sample does not begin with its prompt"
 five() { "$program" sample --out_dir=out --max_new_tokens=40 --num_samples=5 "$@"; }
@@ -96,6 +108,7 @@ printf 'to be' >prompt.txt
 five --start=FILE:prompt.txt | diff - sample.txt >/dev/null || fail "sample --prompt=FILE:"
 texts --batch=2 --json >sample.txt || fail "sample --json"
 [ "$(grep -c '^{"event":"sample","sample":[0-4],"prompt":"to be","text":' sample.txt)" = 5 ] || fail "sample --json: $(head -n 1 sample.txt)"
+documented sample sample.txt
 end_of_sample() { sed -n "s/^{\"event\":\"end\".*\"$1\":\([0-9]*\).*/\1/p" sample.txt; }
 [ -n "$(end_of_sample peak_bytes)" ] && [ "$(end_of_sample peak_bytes)" = "$(end_of_sample predicted_peak_bytes)" ] ||
   fail "sample --json: memory is not as predicted: $(tail -n 1 sample.txt)"
@@ -106,6 +119,7 @@ expect 2 'stop_at_eot.*no token' -- "$program" sample --out_dir=out --stop_at_eo
 expect 2 'cannot read nothing.txt' -- "$program" sample --out_dir=out --prompt=FILE:nothing.txt
 "$program" eval --out_dir=out --json >eval.json || fail "eval"
 [ "$(sed -n 's/^    "tokens": \([0-9]*\),/\1/p' eval.json)" = 3999 ] || fail "eval does not predict each byte once: $(cat eval.json)"
+documented eval eval.json
 of_eval() { sed -n "s/^  \"$1\": \([0-9]*\).*/\1/p" eval.json; }
 [ -n "$(of_eval peak_bytes)" ] && [ "$(of_eval peak_bytes)" = "$(of_eval predicted_peak_bytes)" ] ||
   fail "eval: memory is not as predicted: $(cat eval.json)"
@@ -119,23 +133,30 @@ mkdir -p bytes && echo '{"kind": "bytes", "vocab_size": 256}' >bytes/meta.json
 echo '{"ctx": "to", "endings": ["be", "#"], "label": 0}' >questions.jsonl
 "$program" eval --out_dir=out --vocab=bytes --data=val.txt --hellaswag=questions.jsonl --json >vocab.json || fail "eval --vocab"
 [ "$(grep '"loss"' vocab.json)" = "$(grep '"loss"' eval.json)" ] || fail "bytes by a vocabulary have another loss"
+documented eval vocab.json
 grep -q '"examples": 1' vocab.json || fail "eval reads no questions from JSON lines"
 expect 2 'name the model.s vocabulary' -- "$program" eval --out_dir=out --hellaswag=questions.jsonl
 [ "$(five --prompt=be)" = "$(five --prompt=be --vocab=bytes)" ] || fail "bytes by a vocabulary are another text"
 expect 4 'smallest memory.limit that works here' -- "$program" eval --out_dir=out --limit=100KiB
 expect 2 'stride' -- "$program" eval --out_dir=out --stride=33
 "$program" verify >/dev/null 2>&1 || fail "verify"
-"$program" verify --dtype=bf16 --gelu=tanh --json | grep -q '"pass": true' || fail "verify --json"
+"$program" verify --dtype=bf16 --gelu=tanh --json >out.txt || fail "verify --json"
+grep -q '"pass": true' out.txt || fail "verify --json does not pass"
+documented verify out.txt
 "$program" devices | grep -q 'threads' || fail "devices"
-"$program" devices --json | grep -q '"matmul_flops_per_second": {' || fail "devices --json"
+"$program" devices --json >out.txt || fail "devices --json"
+documented devices out.txt
 "$program" devices --catalogue | grep -q '^rtx3060  *11.69  *11.22 ' || fail "devices --catalogue"
-"$program" devices --catalogue --json | grep -q '"memory_bytes": 12552041922' || fail "devices --catalogue --json"
+"$program" devices --catalogue --json >out.txt || fail "devices --catalogue --json"
+grep -q '"memory_bytes": 12552041922' out.txt || fail "devices --catalogue --json has no RTX 3060"
+documented devices out.txt
 
 # ---- plan --as nanogpt -------------------------------------------------------------------------
 expect 4 "logits \\(65536, 50304\\) bf16 needs 6.14 GiB in nanoGPT's evaluation; in use 6.78 GiB" -- \
   "$program" plan --as nanogpt-compiled --batch_size=64 --memory.limit=9.5GiB --device=cpu
 expect 4 'largest batch_size' -- \
   "$program" plan --as nanogpt-compiled --batch_size=64 --memory.limit=9.5GiB --device=cpu --json
+documented 'plan --as' out.txt
 for key in max_batch_size live_bytes_at_failure failing_tensor failing_phase requested_bytes; do
   grep -q "^  \"$key\": [^n]" out.txt || fail "plan --as --json has no $key"
 done
@@ -163,13 +184,14 @@ diff -r documents "$source_root/configs/documents" ||
 grep '^|' "$source_root/docs/reproduce.md" | diff page.txt - ||
   fail "the table of docs/reproduce.md is not what gpt2train reproduce --markdown prints"
 "$program" reproduce --json >out.txt || fail "reproduce --json"
+documented reproduce out.txt
 grep -A12 '"id": "B",' out.txt | tr -d ' \n' | grep -q \
   '"fits":false,"failing_tensor":"logits","failing_shape":"(65536,50304)","failing_phase":"evaluation","requested_bytes":6593445888' ||
   fail "scenario B does not fail at its logits: $(grep -A12 '"id": "B",' out.txt)"
 
 "$program" profile --config tiny.yaml --steps=1 | grep -q '^matmul .*%$' || fail "profile"
-"$program" profile --config tiny.yaml --steps=1 --json | grep -q '"calls_per_step"' || fail "profile --json"
-"$program" plan --config tiny.yaml --json | grep -q '"predicted_peak_bytes"' || fail "plan --json"
+"$program" profile --config tiny.yaml --steps=1 --json >out.txt || fail "profile --json"
+documented profile out.txt
 printf "import os\nn_layer = 2 * 3\ncompile = False\ndataset = 'shakespeare'\n" >tiny.py
 "$program" config --config tiny.py --n_head=6 >tiny_py.yaml || fail "config of a Python file"
 grep -q '^# ignored: tiny.py:3: compile' tiny_py.yaml || fail "config does not say what it passes over"
@@ -184,11 +206,14 @@ done
 large=(--n_embd=256 --block_size=256 --batch_size=32 --memory.limit=64MiB)
 "$program" plan --config tiny.yaml "${large[@]}" --explain | grep -q '^\* the smallest that fits: --batch_size=' ||
   fail "plan --explain finds no change"
-"$program" plan --config tiny.yaml "${large[@]}" --explain --json |
-  grep -q '"smallest_change": "--batch_size=' || fail "plan --explain --json"
+"$program" plan --config tiny.yaml "${large[@]}" --explain --json >out.txt
+grep -q '"smallest_change": "--batch_size=' out.txt || fail "plan --explain --json"
+documented plan out.txt
 expect 4 'out of memory' -- "$program" plan --config tiny.yaml "${large[@]}" --memory.plan=off
 "$program" --help | grep -q -- '--batch_size' || fail "--help names no settings"
-"$program" --version >/dev/null || fail "--version"
+for fact in 'gpt2train [0-9.]*' 'built by: ' 'CPU kernels: for ' 'CUDA: ' 'unpacks: '; do
+  "$program" --version | grep -q "^$fact" || fail "--version does not say $fact"
+done
 
 # ---- what shells and man read ------------------------------------------------------------------
 "$program" manual >gpt2train.1 || fail "manual"
@@ -323,6 +348,7 @@ bench "${sweep[@]}" >bench.txt 2>&1 || fail "bench again: $(tail -n 1 bench.txt)
 grep -q '^4 of these points were measured before' bench.txt || fail "bench measured again what it had"
 [ "$before" = "$(md5sum <bench/bench.jsonl)" ] || fail "bench wrote what it had"
 bench --micro_batch=1 --recompute=none --fresh --json >bench.txt 2>&1 || fail "bench --fresh"
+documented bench bench.txt
 grep -q '"as_predicted": true' bench.txt || fail "bench --json: $(head -n 3 bench.txt)"
 [ "$(wc -l <bench/bench.jsonl)" = 5 ] || fail "bench --fresh measured nothing"
 bench --micro_batch=1 --recompute=none --fresh --seconds=0.001 >bench.txt 2>&1 || fail "bench --seconds"
@@ -441,7 +467,18 @@ grep -q 'tokens: .* documents, .* tokens for training' out.txt || fail "tokenize
 expect 3 'train.bin: is there already' -- "$program" tokenize --vocab vocab --out=tokens train.txt
 run --data.train=tokens/train.bin --data.val=tokens/val.bin --vocab_size=280 --max_iters=1 --out_dir=on_tokens >/dev/null 2>&1 ||
   fail "training on what tokenize wrote"
-"$program" tokenize --tokenizer=char --out=chars --val_tail=0.1 train.txt >/dev/null || fail "tokenize --tokenizer=char"
+[ -z "$(run --max_iters=1 --out_dir=still --quiet 2>&1)" ] || fail "train --quiet tells something"
+[ -d still/step-00000001 ] || fail "train --quiet does nothing"
+expect 2 'batch_size' -- run --quiet --batch_size=none
+[ -z "$("$program" tokenize -q --tokenizer=char --out=chars --val_tail=0.1 train.txt 2>&1)" ] || fail "tokenize --quiet"
+on_terminal() {  # NAME VARIABLE=VALUE: escape sequences of a run whose output is a terminal
+  env TERM=xterm NO_COLOR= "$2" script -qec "'$program' tokenize --tokenizer=char --out=$1 train.txt" /dev/null </dev/null | tr -d -c '\033' | wc -c
+}
+if command -v script >/dev/null; then
+  [ "$(on_terminal drawn A=)" != 0 ] || fail "nothing is drawn on a terminal"
+  [ "$(on_terminal plain NO_COLOR=1)" = 0 ] || fail "NO_COLOR is not heeded"
+  [ "$(on_terminal dumb TERM=dumb)" = 0 ] || fail "a dumb terminal is drawn on"
+fi
 grep -q '"kind": "char", "vocab_size": 16' chars/meta.json || fail "meta.json: $(cat chars/meta.json)"
 expect 2 'fetch_vocab' -- "$program" tokenize --out=none train.txt
 

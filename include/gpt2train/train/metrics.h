@@ -1,5 +1,5 @@
 // metrics.jsonl: one JSON object a line for every event of a run, flushed as it happens. The field
-// names are a contract, listed in the README.
+// names are a contract: docs/json.md.
 #pragma once
 
 #include <cstdio>
