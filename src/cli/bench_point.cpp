@@ -24,7 +24,7 @@ const std::set<std::string> kLeftOut = {
     "out_dir",     "init_from",     "seed",         "device",           "data",
     "training",    "evaluation",    "optimizer",    "checkpoint",       "memory.limit",
     "memory.plan", "memory.device", "memory.trace", "memory.recompute", "memory.recompute_layers",
-    "memory.grow", "memory.tune"};
+    "memory.grow", "memory.tune",   "logging"};
 
 bool left_out(const std::string& section, const std::string& path) {
   return kLeftOut.contains(path) || kLeftOut.contains(section);

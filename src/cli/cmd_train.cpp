@@ -1,9 +1,16 @@
 // `gpt2train --config FILE`: a training run.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+
+#include "gpt2train/config/load.h"
 #include "gpt2train/memory/report.h"
 #include "gpt2train/memory/trace.h"
 #include "gpt2train/train/metrics.h"
+#include "gpt2train/train/tensorboard.h"
 #include "src/cli/commands.h"
 #include "src/cli/device_text.h"
 #include "src/cli/options.h"
@@ -11,6 +18,7 @@
 #include "src/cli/progress.h"
 #include "src/cli/signals.h"
 #include "src/cli/tune_run.h"
+#include "src/cli/version.h"
 #include "src/run/machine.h"
 #include "src/run/run_setup.h"
 
@@ -32,6 +40,20 @@ TraceTable plans_table(const RunSetup& setup, const Tuning& tuning) {
     if (chosen) plan = chosen->plan;
   }
   return to_table(answer, config, plan);
+}
+
+StartEvent start_of(const RunSetup& setup) {
+  const RunConfig& config = setup.config;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return {.unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count(),
+          .version = version(),
+          .backend = setup.kernels.name,
+          .device = setup.backend->info().name,
+          .parameters = parameter_count(config.model),
+          .tokens_per_step = config.training.effective_batch() * config.model.block_size,
+          .last_step = config.training.max_iters,
+          .resumed = config.init_from == "resume",
+          .settings = settings_of(config)};
 }
 
 void run(const ConfigOptions& options) {
@@ -59,7 +81,10 @@ void run(const ConfigOptions& options) {
 
   CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
   Progress progress(config, memory, *setup.backend);
-  ObserverList observers({&metrics, &progress});
+  std::vector<TrainObserver*> list = {&metrics, &progress};
+  std::optional<TensorBoardFile> tensorboard;
+  if (config.logging.tensorboard) list.push_back(&tensorboard.emplace(config.out_dir));
+  ObserverList observers(list);
   std::optional<MemoryTrace> trace;
   if (const std::string& path = config.memory.trace; !path.empty()) {
     const bool page = trace_format_of(path) == TraceFormat::kHtml;
@@ -70,6 +95,7 @@ void run(const ConfigOptions& options) {
   trainer_setup.plans = tuning.plans;
   trainer_setup.interrupted = signal_seen;
   trainer_setup.peak_flops_per_second = peak_flops;
+  observers.on_start(start_of(setup));
   Trainer trainer(trainer_setup);
   trainer.run();
   trace.reset();  // with the model still in memory

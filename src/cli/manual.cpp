@@ -141,7 +141,7 @@ Errors are one line on standard error. With \-\-json, standard output has JSON a
 .SH FILES
 .TP
 .I out_dir/metrics.jsonl
-one JSON object a line for each plan, step, evaluation, lowering and checkpoint
+one JSON object a line for each start, plan, step, evaluation, lowering and checkpoint
 .TP
 .I out_dir/step\-NNNNNNNN
 checkpoints

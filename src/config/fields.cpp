@@ -61,6 +61,14 @@ std::string fields_markdown() {
   return table;
 }
 
+std::vector<std::pair<std::string, std::string>> settings_of(const RunConfig& config) {
+  std::vector<std::pair<std::string, std::string>> settings;
+  for (const FieldInfo& field : list_values(config)) {
+    settings.emplace_back(field.path(), field.default_text);
+  }
+  return settings;
+}
+
 std::string dump_config(const RunConfig& config) {
   YAML::Emitter out;
   out << YAML::BeginMap;

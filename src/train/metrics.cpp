@@ -27,8 +27,24 @@ void MetricsFile::write(const std::string& line) {
   std::fflush(file_.get());  // a line that a full disk swallows is not worth a run
 }
 
+void MetricsFile::on_start(const StartEvent& event) {
+  Json settings = Json::object();
+  for (const auto& [path, value] : event.settings) settings[path] = value;
+  write(Json{{"event", "start"},
+             {"unix_seconds", event.unix_seconds},
+             {"version", event.version},
+             {"backend", event.backend},
+             {"device", event.device},
+             {"parameters", event.parameters},
+             {"tokens_per_step", event.tokens_per_step},
+             {"last_step", event.last_step},
+             {"resumed", event.resumed},
+             {"settings", settings}}
+            .dump(-1, ' ', false, Json::error_handler_t::replace));  // of paths in other encodings
+}
+
 void MetricsFile::on_plan(const PlanEvent& event) {
-  Json json = {{"event", "plan"}};
+  Json json = {{"event", "plan"}, {"step", event.step}};
   json.update(to_json(event.plan));
   json["lowered"] = event.lowered;
   if (event.tuned) json["tuned"] = true;
@@ -54,6 +70,10 @@ void MetricsFile::on_step(const StepEvent& event) {
                {"accumulation", event.plan.accumulation},
                {"allocated_bytes", event.allocated_bytes},
                {"peak_bytes", event.peak_bytes}};
+  if (event.peak_by_category != peak_by_category_) {  // with the plan, and not from step to step
+    peak_by_category_ = event.peak_by_category;
+    json["peak_by_category"] = to_json(event.peak_by_category);
+  }
   if (event.skipped) json["skipped"] = true;
   if (event.loss_scale != 1.0) json["loss_scale"] = event.loss_scale;
   write(json.dump());
@@ -71,6 +91,7 @@ void MetricsFile::on_evaluation(const EvalEvent& event) {
 void MetricsFile::on_out_of_memory(const OutOfMemoryEvent& event) {
   const OutOfMemoryError::Facts& facts = event.facts;
   write(Json{{"event", "out_of_memory"},
+             {"step", event.step},
              {"tensor", facts.tensor},
              {"shape", facts.shape},
              {"dtype", facts.dtype},

@@ -81,7 +81,8 @@ void Trainer::choose_initial_plan() {
   // A split that goes on is kept even where another one is faster.
   const bool keeps_split = tuned && split_resumed_ && plan_.micro_batch == wanted.micro_batch;
   if (!(plan_ == wanted) && !keeps_split) grow_wait_ = grow_at_ = kFirstGrowWait;
-  setup_.observer.on_plan({.plan = plan_,
+  setup_.observer.on_plan({.step = position_.iteration,
+                           .plan = plan_,
                            .prediction = prediction_,
                            .budget_bytes = budget,
                            .lowered = !tuned && !(plan_ == wanted),
@@ -184,7 +185,8 @@ void Trainer::adopt_smaller_plan(const OutOfMemoryError& error) {
     throw OutOfMemoryError(facts, concat("no smaller micro-batch is left; ",
                                          to_text(advise(exec_.kernels(), config_, budget))));
   }
-  const OutOfMemoryEvent event{.facts = facts,
+  const OutOfMemoryEvent event{.step = position_.iteration,
+                               .facts = facts,
                                .from = plan_,
                                .to = next->plan,
                                .stats = memory_.stats(),
@@ -338,7 +340,8 @@ void Trainer::run() {
          .mfu = setup_.peak_flops_per_second > 0.0 ? flops / setup_.peak_flops_per_second : 0.0,
          .plan = plan_,
          .allocated_bytes = memory_.stats().allocated_bytes,
-         .peak_bytes = memory_.stats().peak_allocated_bytes});
+         .peak_bytes = memory_.stats().peak_allocated_bytes,
+         .peak_by_category = memory_.stats().by_tag_at_peak});
   }
 
   stopped |= interrupted();

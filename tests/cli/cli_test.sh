@@ -82,6 +82,8 @@ run >log.txt 2>&1 || fail "training: $(tail -n 2 log.txt)"
 grep -q 'step 20: train loss' log.txt || fail "no evaluation at the end"
 [ -d out/step-00000020 ] || fail "no checkpoint of the end"
 [ "$(grep -c '"event":"step"' out/metrics.jsonl)" = 20 ] || fail "metrics.jsonl has not 20 steps"
+head -n 1 out/metrics.jsonl | grep -q '^{"event":"start".*"settings":{"out_dir":"out"' || fail "metrics.jsonl has no start: $(head -n 1 out/metrics.jsonl)"
+[ "$(grep -c '"event":"step".*"peak_by_category":{' out/metrics.jsonl)" = 1 ] || fail "a peak that stays is told again"
 predicted=$(sed -n 's/.*"event":"end".*"predicted_peak_bytes":\([0-9]*\).*/\1/p' out/metrics.jsonl)
 measured=$(sed -n 's/.*"event":"end".*[^_]"peak_bytes":\([0-9]*\).*/\1/p' out/metrics.jsonl)
 [ -n "$predicted" ] && [ "$predicted" = "$measured" ] || fail "predicted $predicted, measured $measured"
@@ -430,14 +432,19 @@ tail -n 1 cut.html | grep -q '^</html>$' || fail "cut.html has no end"
 grep -q 'interrupted at iteration' cut.txt || fail "SIGINT did not interrupt: $(tail -n 1 cut.txt)"
 run --out_dir=cut --max_iters=60 --eval_interval=30 --init_from=resume >/dev/null 2>&1 || fail "resume after SIGINT"
 
-start --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 >/dev/null 2>&1 &
+start --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --tensorboard=true >/dev/null 2>&1 &
 pid=$!
 await $pid test -d killed/step-00000005
 kill -KILL $pid
 wait $pid 2>/dev/null
 [ -d killed/step-00000060 ] && fail "kill -9 came too late"
-run --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --init_from=resume >/dev/null 2>&1 ||
+run --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --init_from=resume --tensorboard=true >/dev/null 2>&1 ||
   fail "resume after kill -9"
+[ "$(ls killed/events.out.tfevents.* | wc -l)" = 2 ] || fail "not a file for TensorBoard at each start"
+for python in /usr/bin/python3 python3; do
+  "$python" -c 'import tensorboard' 2>/dev/null && break
+done
+"$python" "$tests/train/check_tensorboard.py" killed || [[ $? = 77 || $? = 127 ]] || fail "files for TensorBoard are not as metrics.jsonl"
 losses() { sed -n 's/.*"event":"step","step":\([0-9]*\),"loss":\([^,]*\),.*/\1 \2/p' "$1/metrics.jsonl" | sort -n -u; }
 for dir_name in cut killed; do
   [ "$(losses whole)" = "$(losses $dir_name)" ] || fail "losses of $dir_name are not those of the whole run"

@@ -46,7 +46,7 @@ class RandomLevers {
   template <class Value>
   void operator()(const char* name, Value& value, const char*, Range = {}) {
     const std::string path = section_.empty() ? name : section_ + '.' + name;
-    static const std::set<std::string> kOtherSections = {"data", "optimizer"};
+    static const std::set<std::string> kOtherSections = {"data", "logging", "optimizer"};
     // What no tensor depends on, what a test sets itself, and cuDNN, which is another backend's.
     static const std::set<std::string> kOthers = {"attention",
                                                   "checkpoint.keep_checkpoints",

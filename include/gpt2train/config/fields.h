@@ -30,7 +30,7 @@ inline constexpr Range kNotEmpty{1};
 template <class Visitor, class Config>
 void visit_fields(Visitor&& visit, Config& top) {
   visit.section("");
-  GPT2_FIELD(top, out_dir, "directory for checkpoints and metrics.jsonl", kNotEmpty);
+  GPT2_FIELD(top, out_dir, "directory for checkpoints, metrics and events", kNotEmpty);
   GPT2_FIELD(top, init_from,
              "scratch, resume, weights (a file or a directory), or gpt2, gpt2-medium, ...",
              kNotEmpty);
@@ -92,6 +92,10 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(checkpoint, checkpoint_interval, "iterations; 0: at evaluations", kCountOrZero);
   GPT2_FIELD(checkpoint, keep_checkpoints, "newest checkpoints to keep", kCount);
   GPT2_FIELD(checkpoint, always_save_checkpoint, "false: only when validation loss improves");
+
+  visit.section("logging");
+  auto& logging = top.logging;
+  GPT2_FIELD(logging, tensorboard, "write files for TensorBoard into out_dir");
 
   visit.section("memory");
   auto& memory = top.memory;

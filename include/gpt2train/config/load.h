@@ -39,6 +39,9 @@ struct FieldInfo {
   std::string path() const { return section.empty() ? name : section + "." + name; }
 };
 
+// Every setting of a config by its path, "model.n_layer", with its value as in YAML.
+std::vector<std::pair<std::string, std::string>> settings_of(const RunConfig& config);
+
 // Every setting, in the file's order: the one list behind --help, the README's table and parsing.
 std::vector<FieldInfo> list_fields();
 

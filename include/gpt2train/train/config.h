@@ -47,6 +47,10 @@ struct CheckpointConfig {
   bool always_save_checkpoint = true;    // false: only when the validation loss improves
 };
 
+struct LoggingConfig {
+  bool tensorboard = false;  // event files in out_dir
+};
+
 enum class PlanMode : std::uint8_t { kAuto, kOff };
 
 // memory.limit: bytes, a fraction of the device's memory, or what is free at start.

@@ -17,6 +17,7 @@ class MetricsFile final : public TrainObserver {
   // a full disk, is lost and does not stop the run.
   MetricsFile(const std::string& path, Mode mode);
 
+  void on_start(const StartEvent& event) override;
   void on_plan(const PlanEvent& event) override;
   void on_step(const StepEvent& event) override;
   void on_evaluation(const EvalEvent& event) override;
@@ -32,6 +33,7 @@ class MetricsFile final : public TrainObserver {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
   std::unique_ptr<std::FILE, Close> file_;
+  TagBytes peak_by_category_ = {};  // as told last
 };
 
 }  // namespace gpt2train

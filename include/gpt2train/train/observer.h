@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gpt2train/core/error.h"
@@ -11,9 +12,23 @@
 
 namespace gpt2train {
 
+// What a reader of the others needs to know once. Of the program, not of the Trainer.
+struct StartEvent {
+  std::int64_t unix_seconds = 0;  // now, UTC
+  std::string version = {};       // of the program
+  std::string backend = {};       // "cpu"
+  std::string device = {};        // "AMD EPYC 7B13, 4 threads"
+  std::int64_t parameters = 0;
+  std::int64_t tokens_per_step = 0;
+  std::int64_t last_step = 0;  // max_iters
+  bool resumed = false;
+  std::vector<std::pair<std::string, std::string>> settings = {};  // "model.n_layer" and "12", all
+};
+
 struct PlanEvent {
-  Plan plan;
-  Prediction prediction;
+  std::int64_t step = 0;  // that comes next
+  Plan plan = {};
+  Prediction prediction = {};
   std::size_t budget_bytes = 0;
   bool lowered = false;  // not what the settings name, because that does not fit
   bool tuned = false;    // chosen by what was measured
@@ -31,7 +46,8 @@ struct StepEvent {
   double mfu = 0.0;  // share of the machine's measured matrix rate; 0 when that is not known
   Plan plan = {};
   std::size_t allocated_bytes = 0;
-  std::size_t peak_bytes = 0;
+  std::size_t peak_bytes = 0;      // since the plan in force began
+  TagBytes peak_by_category = {};  // at the instant of that peak; sums to it
 };
 
 struct EvalEvent {
@@ -42,8 +58,9 @@ struct EvalEvent {
 };
 
 struct OutOfMemoryEvent {
-  OutOfMemoryError::Facts facts;
-  Plan from, to;
+  std::int64_t step = 0;  // that is done again
+  OutOfMemoryError::Facts facts = {};
+  Plan from = {}, to = {};
   MemoryStats stats = {};  // of the plan that failed
   MemoryCounts counts = {};
 };
@@ -76,6 +93,7 @@ struct EndEvent {
 class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
+  virtual void on_start(const StartEvent&) {}
   virtual void on_plan(const PlanEvent&) {}
   virtual void on_step(const StepEvent&) {}
   virtual void on_evaluation(const EvalEvent&) {}
@@ -94,6 +112,9 @@ class TrainObserver {
 class ObserverList final : public TrainObserver {
  public:
   explicit ObserverList(std::vector<TrainObserver*> list) : list_(std::move(list)) {}
+  void on_start(const StartEvent& e) override {
+    for_each([&](auto& o) { o.on_start(e); });
+  }
   void on_plan(const PlanEvent& e) override {
     for_each([&](auto& o) { o.on_plan(e); });
   }

@@ -31,6 +31,7 @@ struct RunConfig {
   EvaluationConfig evaluation;
   OptimizerConfig optimizer;
   CheckpointConfig checkpoint;
+  LoggingConfig logging;
   MemoryConfig memory;
 };
 
