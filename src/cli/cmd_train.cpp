@@ -10,6 +10,7 @@
 #include "gpt2train/memory/report.h"
 #include "gpt2train/memory/trace.h"
 #include "gpt2train/train/metrics.h"
+#include "gpt2train/train/run_page.h"
 #include "gpt2train/train/tensorboard.h"
 #include "src/cli/commands.h"
 #include "src/cli/device_text.h"
@@ -81,7 +82,8 @@ void run(const ConfigOptions& options) {
 
   CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
   Progress progress(config, memory, *setup.backend);
-  std::vector<TrainObserver*> list = {&metrics, &progress};
+  RunPage run_page(config.out_dir);  // reads what `metrics` has written
+  std::vector<TrainObserver*> list = {&metrics, &progress, &run_page};
   std::optional<TensorBoardFile> tensorboard;
   if (config.logging.tensorboard) list.push_back(&tensorboard.emplace(config.out_dir));
   ObserverList observers(list);

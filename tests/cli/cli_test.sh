@@ -84,6 +84,8 @@ grep -q 'step 20: train loss' log.txt || fail "no evaluation at the end"
 [ "$(grep -c '"event":"step"' out/metrics.jsonl)" = 20 ] || fail "metrics.jsonl has not 20 steps"
 head -n 1 out/metrics.jsonl | grep -q '^{"event":"start".*"settings":{"out_dir":"out"' || fail "metrics.jsonl has no start: $(head -n 1 out/metrics.jsonl)"
 [ "$(grep -c '"event":"step".*"peak_by_category":{' out/metrics.jsonl)" = 1 ] || fail "a peak that stays is told again"
+tail -n 1 out/run.html | grep -q '^</html>$' || fail "run.html has no end"
+grep -q '"state":"done"' out/run.html || fail "run.html does not say that the run is done"
 predicted=$(sed -n 's/.*"event":"end".*"predicted_peak_bytes":\([0-9]*\).*/\1/p' out/metrics.jsonl)
 measured=$(sed -n 's/.*"event":"end".*[^_]"peak_bytes":\([0-9]*\).*/\1/p' out/metrics.jsonl)
 [ -n "$predicted" ] && [ "$predicted" = "$measured" ] || fail "predicted $predicted, measured $measured"
@@ -242,6 +244,7 @@ expect 3 'holds checkpoints' -- run --max_iters=5
 expect 3 'expected shape|another model|checkpoint' -- run --init_from=resume --n_embd=64
 expect 3 'seed' -- run --init_from=resume --seed=8
 run --init_from=resume --max_iters=24 >log.txt 2>&1 || fail "resume: $(tail -n 1 log.txt)"
+grep -q '^\[19,19,' out/run.html && grep -q '^\[23,23,' out/run.html || fail "run.html of a resumed run lacks steps"
 
 # ---- weights out and in ------------------------------------------------------------------------
 "$program" export --format=hf --out=exported --out_dir=out >out.txt || fail "export --format=hf"
@@ -441,6 +444,7 @@ wait $pid 2>/dev/null
 run --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --init_from=resume --tensorboard=true >/dev/null 2>&1 ||
   fail "resume after kill -9"
 [ "$(ls killed/events.out.tfevents.* | wc -l)" = 2 ] || fail "not a file for TensorBoard at each start"
+[ "$(grep -c '^\[\([0-9]*\),\1,' killed/run.html)" = 199 ] || fail "run.html after kill -9 has not each step once"
 for python in /usr/bin/python3 python3; do
   "$python" -c 'import tensorboard' 2>/dev/null && break
 done

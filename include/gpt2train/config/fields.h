@@ -30,7 +30,7 @@ inline constexpr Range kNotEmpty{1};
 template <class Visitor, class Config>
 void visit_fields(Visitor&& visit, Config& top) {
   visit.section("");
-  GPT2_FIELD(top, out_dir, "directory for checkpoints, metrics and events", kNotEmpty);
+  GPT2_FIELD(top, out_dir, "directory for checkpoints, metrics and the page run.html", kNotEmpty);
   GPT2_FIELD(top, init_from,
              "scratch, resume, weights (a file or a directory), or gpt2, gpt2-medium, ...",
              kNotEmpty);

@@ -1,5 +1,6 @@
 // One page with its data. page.inc has the page, and the script up to the state after each event;
-// chart.inc draws it. Events and blocks are flat lists of numbers, in the order read there.
+// chart.inc draws it; src/memory/page has what other pages have, too. Events and blocks are flat
+// lists of numbers, in the order read there.
 #include <fmt/format.h>
 
 #include <iterator>
@@ -7,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/memory/page/page.h"
 #include "src/memory/trace/recording.h"
 #include "src/memory/trace/writer.h"
 
@@ -79,9 +81,11 @@ class HtmlWriter final : public TraceWriter {
   void finish() override {
     recording_.end_at_failure();
     const std::size_t mark = kPage.find(kDataMark);
+    put(page_begin("Memory of a gpt2train run"));
     put(kPage.substr(0, mark));
     write_data();
     put(kPage.substr(mark + kDataMark.size()));
+    put(page_script());
     put(kChart);
   }
 

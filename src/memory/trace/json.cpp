@@ -6,6 +6,7 @@
 #include <iterator>
 #include <vector>
 
+#include "src/memory/page/page.h"
 #include "src/memory/trace/writer.h"
 
 namespace gpt2train {

@@ -45,18 +45,6 @@ TraceFormat trace_format_of(const std::string& path) {
       concat("expected a file that ends in .csv, .json, .pickle or .html, found \"", path, '"'));
 }
 
-std::string json_string(std::string_view text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == '"' || c == '\\' || c == '<') {
-      quoted += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + '"';
-}
-
 MemoryTrace::MemoryTrace(CachingAllocator& allocator, const std::string& path, TraceTable table,
                          std::size_t most_recorded)
     : allocator_(allocator), file_(open_trace(path)) {

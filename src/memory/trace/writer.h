@@ -29,9 +29,6 @@ std::unique_ptr<TraceWriter> html_writer(std::FILE* file, const CachingAllocator
 
 inline constexpr std::string_view kNoScope = "(no scope)";  // CachingAllocator::scope_path
 
-// A string of JSON that may also stand in a script of a page.
-std::string json_string(std::string_view text);
-
 // Calls visit(part) for "step 12", "micro 3", "block 7" of "step 12/micro 3/block 7".
 template <class Visit>
 void for_each_part(std::string_view scope, const Visit& visit) {
