@@ -14,6 +14,7 @@ Command add_config(CLI::App& app);
 Command add_plan(CLI::App& app);
 Command add_bench(CLI::App& app);
 Command add_profile(CLI::App& app);
+Command add_compare(CLI::App& app);
 Command add_reproduce(CLI::App& app);
 Command add_eval(CLI::App& app);
 Command add_sample(CLI::App& app);

@@ -78,6 +78,8 @@ int run(int argc, char** argv) {
   command("plan", "what a run will need, without running it", add_plan);
   command("profile", "where the time of a training step goes, kernel by kernel", add_profile);
   command("bench", "tokens/s against memory, plan by plan", add_bench);
+  command("compare", "runs beside each other: losses, speed, memory, settings that differ",
+          add_compare);
   command("reproduce", "why runs of nanoGPT ran out of memory, and what helps", add_reproduce);
   command("sample", "write text with a trained model", add_sample);
   command("eval", "loss of a text and accuracy on HellaSwag, of a trained model", add_eval);

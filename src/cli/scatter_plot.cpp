@@ -4,100 +4,17 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
 #include <optional>
 
-#include "gpt2train/core/units.h"
+#include "src/cli/plot_frame.h"
+#include "src/memory/page/page.h"
 
 namespace gpt2train {
 namespace {
 
-constexpr double kWidth = 880, kHeight = 500;
-constexpr double kLeft = 84, kRight = 656, kTop = 64, kBottom = 440;  // of the frame
-constexpr double kMarker = 5;                                         // half its size
-constexpr double kCharWidth = 6.8, kTextHeight = 11;                  // of 12 px digits and letters
-constexpr int kTicks = 6;                                             // about as many an axis
-
-// Okabe and Ito's colours, which people with any form of colour vision can tell apart.
-constexpr std::array kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                 "#56b4e9", "#e69f00", "#000000"};
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
-// ---- axes ---------------------------------------------------------------------------------------
-
-// Numbers to places between two ends.
-struct Axis {
-  double first = 0.0, last = 1.0;
-  double begin = 0.0, end = 1.0;  // their places
-
-  double place(double value) const {
-    return begin + (value - first) / (last - first) * (end - begin);
-  }
-};
-
-// 1, 2 or 5 times a power of ten.
-double round_step(double least) {
-  const double power = std::pow(10.0, std::floor(std::log10(least)));
-  for (const double factor : {1.0, 2.0, 5.0}) {
-    if (factor * power >= least * (1.0 - 1e-9)) return factor * power;
-  }
-  return 10.0 * power;
-}
-
-Axis make_axis(double low, double high, double begin, double end) {
-  if (high <= low) {  // one value: some room around it
-    const double room = std::max(std::abs(low), 1.0) * 0.1;
-    low -= room;
-    high += room;
-  }
-  const double margin = 0.05 * (high - low);  // no marker on the frame
-  const bool from_zero = low >= 0.0 && low - margin < 0.3 * high;
-  return {
-      .first = from_zero ? 0.0 : low - margin, .last = high + margin, .begin = begin, .end = end};
-}
-
-std::string tick_text(double value, double step) {
-  if (step >= 1.0) return with_commas(static_cast<std::int64_t>(std::llround(value)));
-  return fmt::format("{:.{}f}", value, static_cast<int>(std::ceil(-std::log10(step) - 1e-9)));
-}
-
-// Multiples of a round step, as numbers and as text.
-struct Tick {
-  double value;
-  std::string text;
-};
-
-std::vector<Tick> ticks_of(const Axis& axis) {
-  const double step = round_step((axis.last - axis.first) / kTicks);
-  std::vector<Tick> ticks;
-  for (double n = std::ceil(axis.first / step); n * step <= axis.last; ++n) {
-    ticks.push_back({.value = n * step, .text = tick_text(n * step, step)});
-  }
-  return ticks;
-}
+constexpr double kMarker = 5;                         // half its size
+constexpr double kCharWidth = 6.8, kTextHeight = 11;  // of 12 px digits and letters
 
 // ---- labels -------------------------------------------------------------------------------------
 
@@ -126,8 +43,8 @@ std::optional<PlacedLabel> place_label(double x, double y, const std::string& te
       const double middle_y = y + down * (distance + kTextHeight / 2);
       const Box box{middle_x - width / 2, middle_y - kTextHeight / 2, middle_x + width / 2,
                     middle_y + kTextHeight / 2};
-      const bool inside =
-          box.left > kLeft && box.right < kRight && box.top > kTop && box.bottom < kBottom;
+      const bool inside = box.left > kPlotLeft && box.right < kPlotRight && box.top > kPlotTop &&
+                          box.bottom < kPlotBottom;
       if (inside && std::none_of(taken.begin(), taken.end(),
                                  [&](const Box& other) { return box.overlaps(other); })) {
         return PlacedLabel{.box = box, .far = distance > kMarker + 3};
@@ -139,19 +56,8 @@ std::optional<PlacedLabel> place_label(double x, double y, const std::string& te
 
 // ---- elements -----------------------------------------------------------------------------------
 
-std::string text(double x, double y, const char* attributes, const std::string& words) {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\"{}>{}</text>\n", x, y, attributes,
-                     escaped(words));
-}
-
-std::string line(double x1, double y1, double x2, double y2, const char* colour) {
-  return fmt::format(
-      "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\"/>\n", x1, y1, x2,
-      y2, colour);
-}
-
 const char* colour_of(const PlotSeries& series) {
-  return kColours[series.colour % kColours.size()];
+  return plot_colour(series.colour);
 }
 
 // A circle, square, triangle or diamond; the title is shown when the pointer rests on it.
@@ -160,7 +66,7 @@ std::string marker(double x, double y, const PlotSeries& series, bool filled,
   const char* colour = colour_of(series);
   const std::string style = fmt::format("fill=\"{}\" stroke=\"{}\" stroke-width=\"1.5\"",
                                         filled ? colour : "#ffffff", colour);
-  const std::string inner = title.empty() ? "" : fmt::format("<title>{}</title>", escaped(title));
+  const std::string inner = title.empty() ? "" : fmt::format("<title>{}</title>", html_text(title));
   constexpr double r = kMarker;
   switch (series.shape % 4) {
     case 0:
@@ -179,37 +85,13 @@ std::string marker(double x, double y, const PlotSeries& series, bool filled,
   }
 }
 
-std::string frame(const ScatterPlot& plot, const Axis& across, const Axis& up) {
-  std::string out;
-  for (const Tick& tick : ticks_of(across)) {
-    const double x = across.place(tick.value);
-    out += line(x, kTop, x, kBottom, "#e4e4e4");
-    out += text(x, kBottom + 18, " text-anchor=\"middle\"", tick.text);
-  }
-  for (const Tick& tick : ticks_of(up)) {
-    const double y = up.place(tick.value);
-    out += line(kLeft, y, kRight, y, "#e4e4e4");
-    out += text(kLeft - 8, y + 4, " text-anchor=\"end\"", tick.text);
-  }
-  out += fmt::format(
-      "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#777777\"/>\n",
-      kLeft, kTop, kRight - kLeft, kBottom - kTop);
-  out += text(kLeft, 26, " font-size=\"16\" font-weight=\"bold\"", plot.title);
-  out += text(kLeft, 47, " fill=\"#555555\"", plot.subtitle);
-  out += text((kLeft + kRight) / 2, kBottom + 42, " text-anchor=\"middle\"", plot.x_label);
-  out += fmt::format(
-      "<text transform=\"translate(22 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
-      (kTop + kBottom) / 2, escaped(plot.y_label));
-  return out;
-}
-
 std::string legend(const ScatterPlot& plot) {
   std::string out;
-  const double x = kRight + 26;
-  double y = kTop + 10;
+  const double x = kPlotRight + 26;
+  double y = kPlotTop + 10;
   for (const PlotSeries& series : plot.series) {
     out += marker(x, y, series, true, "");
-    out += text(x + 14, y + 4, "", series.name);
+    out += svg_text(x + 14, y + 4, "", series.name);
     y += 22;
   }
   y += 6;
@@ -217,7 +99,7 @@ std::string legend(const ScatterPlot& plot) {
       "<path d=\"M{} {:.1f}h8v-6h8\" fill=\"none\" stroke=\"#999999\" "
       "stroke-width=\"2\"/>\n",
       x - 8, y + 3);
-  out += text(x + 14, y + 4, "", plot.front_label);
+  out += svg_text(x + 14, y + 4, "", plot.front_label);
   return out;
 }
 
@@ -242,9 +124,9 @@ std::string staircase(const ScatterPlot& plot, const Axis& across, const Axis& u
     x = next_x;
     y = next_y;
   }
-  taken.push_back({x, y - 1, kRight, y + 1});
+  taken.push_back({x, y - 1, kPlotRight, y + 1});
   return fmt::format("<path d=\"{}H{}\" fill=\"none\" stroke=\"#999999\" stroke-width=\"2\"/>\n",
-                     path, kRight);
+                     path, kPlotRight);
 }
 
 }  // namespace
@@ -259,24 +141,24 @@ std::string to_svg(const ScatterPlot& plot) {
     y_high = std::max({y_high, point.y, point.y_high});
   }
   if (plot.points.empty()) x_low = x_high = y_low = y_high = 0.0;
-  const Axis across = make_axis(x_low, x_high, kLeft, kRight);
-  const Axis up = make_axis(y_low, y_high, kBottom, kTop);
+  const Axis across = make_axis(x_low, x_high, kPlotLeft, kPlotRight);
+  const Axis up = make_axis(y_low, y_high, kPlotBottom, kPlotTop);
 
-  std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
-      "height=\"{1}\" font-family=\"sans-serif\" font-size=\"12\" fill=\"#222222\">\n"
-      "<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n",
-      kWidth, kHeight);
   std::vector<Box> taken;
-  out += frame(plot, across, up) + legend(plot) + staircase(plot, across, up, taken);
+  std::string out = svg_begin({.title = plot.title,
+                               .subtitle = plot.subtitle,
+                               .x_label = plot.x_label,
+                               .y_label = plot.y_label},
+                              across, up);
+  out += legend(plot) + staircase(plot, across, up, taken);
 
   std::vector<const PlotPoint*> order;  // the front has its labels first
   for (const PlotPoint& point : plot.points) {
     const double x = across.place(point.x), y = up.place(point.y);
     taken.push_back({x - kMarker - 1, y - kMarker - 1, x + kMarker + 1, y + kMarker + 1});
     taken.push_back({x - 1, up.place(point.y_high), x + 1, up.place(point.y_low)});
-    out += line(x, up.place(point.y_low), x, up.place(point.y_high),
-                colour_of(plot.series[point.series]));
+    out += svg_line(x, up.place(point.y_low), x, up.place(point.y_high),
+                    colour_of(plot.series[point.series]));
     order.push_back(&point);
   }
   std::stable_sort(order.begin(), order.end(), [](const PlotPoint* a, const PlotPoint* b) {
@@ -291,13 +173,14 @@ std::string to_svg(const ScatterPlot& plot) {
     taken.push_back(box);
     const double middle = (box.left + box.right) / 2;
     if (label->far) {
-      labels += line(x, y, std::clamp(x, box.left, box.right), std::clamp(y, box.top, box.bottom),
-                     "#aaaaaa");
+      labels += svg_line(x, y, std::clamp(x, box.left, box.right),
+                         std::clamp(y, box.top, box.bottom), "#aaaaaa");
     }
-    labels += text(middle, box.bottom - 1.5,
-                   " class=\"label\" text-anchor=\"middle\" stroke=\"#ffffff\" stroke-width=\"3\" "
-                   "paint-order=\"stroke\"",
-                   point->label);
+    labels +=
+        svg_text(middle, box.bottom - 1.5,
+                 " class=\"label\" text-anchor=\"middle\" stroke=\"#ffffff\" stroke-width=\"3\" "
+                 "paint-order=\"stroke\"",
+                 point->label);
   }
   out += labels;  // lines below markers
   for (const PlotPoint& point : plot.points) {

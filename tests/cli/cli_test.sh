@@ -454,6 +454,15 @@ for dir_name in cut killed; do
   [ "$(losses whole)" = "$(losses $dir_name)" ] || fail "losses of $dir_name are not those of the whole run"
 done
 
+# ---- runs beside each other --------------------------------------------------------------------
+"$program" compare whole killed/metrics.jsonl --svg=compare.svg >compare.txt || fail "compare"
+grep -Eq '^steps +200 +200$' compare.txt || fail "compare: $(cat compare.txt)"
+grep -q '^  checkpoint.checkpoint_interval .* 0 .* 5$' compare.txt || fail "compare names no setting that differs: $(cat compare.txt)"
+tail -n 1 compare.svg | grep -q '^</svg>$' || fail "compare --svg"
+"$program" compare whole --json | grep -q '"best_val_loss": [0-9]' || fail "compare --json"
+expect 3 'nowhere/metrics.jsonl|nowhere: cannot be read' -- "$program" compare whole nowhere
+expect 2 'RUN' -- "$program" compare
+
 # ---- a torn checkpoint -------------------------------------------------------------------------
 newest=$(ls -d killed/step-* | tail -n 1)
 printf 'x' | dd of="$newest/model.safetensors" bs=1 seek=900 conv=notrunc 2>/dev/null
