@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "gpt2train/config/devices.h"
 #include "gpt2train/core/error.h"
 #include "gpt2train/core/units.h"
 
@@ -29,27 +30,29 @@ std::string model_key(const RunConfig& config) {
 
 struct KnownPoint {
   const BenchPoint* point;
+  std::string device;
   RunConfig config;
   std::string model;
 };
 
-// Those that tell of this machine and this way to compute; of points with the same settings the
+// Those that tell of this way to compute; of points with the same settings on one device the
 // newest; oldest first.
-std::vector<KnownPoint> points_of(const Machine& machine, const RunConfig& config,
+std::vector<KnownPoint> points_of(const std::string& backend, const RunConfig& config,
                                   const std::vector<BenchPoint>& points) {
   std::map<std::string, KnownPoint> newest;
   for (const BenchPoint& point : points) {
     if (point.status != BenchPoint::Status::kMeasured || !(point.update_seconds > 0.0) ||
-        point.settings.value("backend", "") != machine.backend ||
-        point.settings.value("device", "") != machine.device) {
+        point.settings.value("backend", "") != backend) {
       continue;
     }
     std::optional<RunConfig> own = config_of(point);
     if (!own || !computes_alike(*own, config)) continue;
-    const auto [found, first] = newest.try_emplace(speed_settings(*own, point.plan).dump());
+    const std::string device = point.settings.value("device", "");
+    const auto [found, first] =
+        newest.try_emplace(device + speed_settings(*own, point.plan).dump());
     if (!first && found->second.point->date > point.date) continue;
     const std::string model = model_key(*own);
-    found->second = {.point = &point, .config = std::move(*own), .model = model};
+    found->second = {.point = &point, .device = device, .config = std::move(*own), .model = model};
   }
   std::vector<KnownPoint> known;
   for (auto& [key, point] : newest) known.push_back(std::move(point));
@@ -71,12 +74,67 @@ SpeedSample sample_of(const KernelTable& kernels, const KnownPoint& known) {
           .group = known.model};
 }
 
+std::vector<KnownPoint> of_device(const std::vector<KnownPoint>& points,
+                                  const std::string& device) {
+  std::vector<KnownPoint> own;
+  std::copy_if(points.begin(), points.end(), std::back_inserter(own),
+               [&](const KnownPoint& point) { return point.device == device; });
+  return own;
+}
+
+// Rates of one card as multiples of another's.
+struct Ratios {
+  double flops = 1.0, bytes = 1.0;
+
+  double distance() const { return std::abs(std::log(flops)) + std::abs(std::log(bytes)); }
+};
+
+double flops_of(const DeviceSpec& card, const RunConfig& config) {
+  if (config.dtype != DType::kFloat32) return card.half_flops;
+  return config.tf32 ? card.tf32_flops : card.float32_flops;
+}
+
+Ratios ratios_of(const DeviceSpec& card, const DeviceSpec& other, const RunConfig& config) {
+  return {.flops = flops_of(card, config) / flops_of(other, config),
+          .bytes = card.bytes_per_second / other.bytes_per_second};
+}
+
+// The card that plans are for, as far as the catalogue has it.
+std::optional<DeviceSpec> card_of(const Machine& machine, const RunConfig& config) {
+  if (!machine.device.empty()) return find_driver_device(machine.device);
+  if (config.memory.device.empty()) return std::nullopt;
+  return find_device(config.memory.device, "memory.device");
+}
+
+// Another card that was measured, the one most like this.
+struct SimilarCard {
+  std::string device;
+  Ratios ratios = {};  // of this card to that one
+};
+
+std::optional<SimilarCard> similar_card(const DeviceSpec& card, const RunConfig& config,
+                                        const std::vector<KnownPoint>& points) {
+  std::map<std::string, std::size_t> counts;
+  for (const KnownPoint& point : points) ++counts[point.device];
+  std::optional<SimilarCard> best;
+  for (const auto& [device, count] : counts) {
+    const std::optional<DeviceSpec> other = find_driver_device(device);
+    if (count < 2 || !other) continue;
+    const Ratios ratios = ratios_of(card, *other, config);
+    if (!best || ratios.distance() < best->ratios.distance()) best = {device, ratios};
+  }
+  return best;
+}
+
 }  // namespace
 
 PlanSpeeds::PlanSpeeds(const KernelTable& kernels, const RunConfig& config, const Machine& machine,
                        const std::vector<BenchPoint>& points)
     : kernels_(kernels) {
-  std::vector<KnownPoint> known = points_of(machine, config, points);
+  const std::vector<KnownPoint> all = points_of(machine.backend, config, points);
+  std::vector<KnownPoint> known;
+  std::optional<SimilarCard> similar;
+  if (!machine.device.empty()) known = of_device(all, machine.device);
   for (const KnownPoint& point : known) {
     const BenchPoint& bench = *point.point;
     measured_[speed_settings(point.config, bench.plan).dump()] = {
@@ -84,11 +142,16 @@ PlanSpeeds::PlanSpeeds(const KernelTable& kernels, const RunConfig& config, cons
         .step_seconds = bench.step_seconds,
         .update_seconds = bench.update_seconds};
   }
+  if (known.empty()) {
+    if (const auto card = card_of(machine, config)) similar = similar_card(*card, config, all);
+    if (similar) known = of_device(all, similar->device);
+  }
   const auto own = std::stable_partition(
       known.begin(), known.end(),
       [other = model_key(config)](const KnownPoint& point) { return point.model != other; });
-  basis_.measured_points = static_cast<std::size_t>(known.end() - own);
-  const bool keeps_to_own = basis_.measured_points >= 2;
+  const auto own_points = static_cast<std::size_t>(known.end() - own);
+  if (!similar) basis_.measured_points = own_points;
+  const bool keeps_to_own = own_points >= 2;
   if (keeps_to_own) known.erase(known.begin(), own);
   if (known.size() < 2) return;
   if (known.size() > kMostModelPoints) known.erase(known.begin(), known.end() - kMostModelPoints);
@@ -100,10 +163,12 @@ PlanSpeeds::PlanSpeeds(const KernelTable& kernels, const RunConfig& config, cons
   model_ = fit_speed(samples);
   basis_.model_points = samples.size();
   basis_.model_error = left_out_error(samples);
+  if (!similar) return;
+  model_ = model_->scaled(similar->ratios.flops, similar->ratios.bytes);
+  basis_.scaled_from = similar->device;
 }
 
 std::optional<SpeedEstimate> PlanSpeeds::of(const RunConfig& config, const Plan& plan) const {
-  if (measured_.empty()) return std::nullopt;
   const auto found = measured_.find(speed_settings(config, plan).dump());
   if (found != measured_.end()) {
     const Measured& point = found->second;
@@ -143,8 +208,12 @@ nlohmann::ordered_json to_json(const std::optional<SpeedEstimate>& estimate,
                                  {"tokens_per_second_error", nullptr}};
   if (!estimate) return json;
   json["tokens_per_second"] = estimate->tokens_per_second;
-  json["tokens_per_second_source"] = estimate->measured ? "measured" : "model";
-  if (!estimate->measured && basis.model_error) {
+  const char* const source = !basis.scaled_from.empty() ? "scaled"
+                             : estimate->measured       ? "measured"
+                                                        : "model";
+  json["tokens_per_second_source"] = source;
+  // How far two cards' rates are from what the catalogue has of them nobody has measured.
+  if (source == std::string_view("model") && basis.model_error) {
     json["tokens_per_second_error"] = basis.model_error->median;
   }
   return json;
@@ -154,11 +223,13 @@ nlohmann::ordered_json to_json(const SpeedBasis& basis) {
   nlohmann::ordered_json json = {{"measured_points", basis.measured_points},
                                  {"model_points", basis.model_points},
                                  {"model_median_error", nullptr},
-                                 {"model_worst_error", nullptr}};
+                                 {"model_worst_error", nullptr},
+                                 {"scaled_from", nullptr}};
   if (basis.model_error) {
     json["model_median_error"] = basis.model_error->median;
     json["model_worst_error"] = basis.model_error->worst;
   }
+  if (!basis.scaled_from.empty()) json["scaled_from"] = basis.scaled_from;
   return json;
 }
 
@@ -169,6 +240,15 @@ std::string speed_text(const std::optional<SpeedEstimate>& estimate) {
 }
 
 std::string speed_note(const SpeedBasis& basis) {
+  if (!basis.scaled_from.empty()) {
+    std::string note = fmt::format(
+        "tokens/s: ~ by a model of {} points that were measured on {}, at this card's rates in the "
+        "catalogue; how far such figures are off has not been measured",
+        basis.model_points, basis.scaled_from);
+    if (!basis.model_error) return note;
+    return note +
+           fmt::format(", on that card the median is {:.1f} %", 100.0 * basis.model_error->median);
+  }
   std::string note = "tokens/s: as bench measured";
   if (basis.model_points == 0) return note + "; a second point would tell of other plans";
   note += fmt::format(", or ~ by a model of {} measured points", basis.model_points);

@@ -30,6 +30,9 @@ struct SpeedBasis {
   // Of the model: with each of this config's points left out in turn or, where there are none, with
   // each other model. Empty where that cannot be done.
   std::optional<SpeedError> model_error = {};
+  // DeviceInfo::name of another card, where the model is that card's, at the rates that the
+  // catalogue has of the two. `model_error` is of the model there.
+  std::string scaled_from = {};
 
   bool known() const { return measured_points + model_points > 0; }
 };
@@ -38,7 +41,9 @@ class PlanSpeeds {
  public:
   // Of `points`, oldest first, those count that were measured on this machine and computed as
   // `config` does (dtype, tf32, attention and such). The model needs two, and keeps to those of
-  // this model where there are two. `kernels` outlive this.
+  // this model where there are two. Where this machine has no point, but is a card of the
+  // catalogue (or the settings' memory.device is one, where there is no device), the model is that
+  // of the card most like it that was measured. `kernels` outlive this.
   PlanSpeeds(const KernelTable& kernels, const RunConfig& config, const Machine& machine,
              const std::vector<BenchPoint>& points);
 

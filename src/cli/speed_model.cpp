@@ -138,6 +138,13 @@ double SpeedModel::step_seconds(const StepWork& work, std::int64_t accumulation)
          bytes_of(work.update) / update_bytes_per_second;
 }
 
+SpeedModel SpeedModel::scaled(double flops_ratio, double bytes_ratio) const {
+  return {.flops_per_second = flops_ratio * flops_per_second,
+          .bytes_per_second = bytes_ratio * bytes_per_second,
+          .seconds_per_call = seconds_per_call,
+          .update_bytes_per_second = bytes_ratio * update_bytes_per_second};
+}
+
 SpeedModel fit_speed(const std::vector<SpeedSample>& samples) {
   GPT2_CHECK(!samples.empty(), "no samples have no speed");
   std::vector<double> peaks, update_rates, call_seconds;

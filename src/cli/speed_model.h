@@ -31,6 +31,9 @@ struct SpeedModel {
   double update_bytes_per_second = 0.0;
 
   double step_seconds(const StepWork& work, std::int64_t accumulation) const;
+
+  // That of a device with other rates: so many times these. A call takes as long, being the host's.
+  SpeedModel scaled(double flops_ratio, double bytes_ratio) const;
 };
 
 // From one sample or more. Where they are too few, or too alike, to tell the rates apart, these

@@ -53,17 +53,23 @@ struct Key {
   const char* name;
   const char* type;
   bool (*read)(std::string_view text, DeviceSpec& spec);  // false where the text is no such value
+  bool required = true;
 };
+
+bool read_words(std::string_view text, std::string& value) {
+  value = text;
+  return !text.empty();
+}
 
 constexpr const char* kBytes = "bytes with their unit (11.69GiB, 480MiB)";
 constexpr const char* kPositive = "a number above 0";
 constexpr double kGiga = 1e9, kTera = 1e12;
 constexpr std::array kKeys = {
     Key{"title", "text, not empty",
-        [](std::string_view text, DeviceSpec& spec) {
-          spec.title = text;
-          return !text.empty();
-        }},
+        [](std::string_view text, DeviceSpec& spec) { return read_words(text, spec.title); }},
+    Key{"driver_name", "text, not empty",
+        [](std::string_view text, DeviceSpec& spec) { return read_words(text, spec.driver_name); },
+        false},
     Key{"compute_capability", "major.minor (8.6)",
         [](std::string_view text, DeviceSpec& spec) {
           return read_capability(text, spec.compute_capability);
@@ -126,8 +132,9 @@ DeviceSpec read_device(const std::string& name, const YAML::Node& map, const std
   }
   const std::string where = concat(place_of(map.Mark(), file), ": ", printable(name));
   for (std::size_t i = 0; i < kKeys.size(); ++i) {
-    if (!given[i]) throw ConfigError(where, concat("has no ", kKeys[i].name));
+    if (kKeys[i].required && !given[i]) throw ConfigError(where, concat("has no ", kKeys[i].name));
   }
+  if (spec.driver_name.empty()) spec.driver_name = "NVIDIA " + spec.title;
   if (spec.reserve_bytes >= spec.memory_bytes) {
     throw ConfigError(where, concat("reserve ", human_bytes(spec.reserve_bytes), " of memory ",
                                     human_bytes(spec.memory_bytes), " leaves nothing"));
@@ -192,6 +199,15 @@ std::vector<DeviceSpec> device_catalogue() {
     }
   }
   return devices;
+}
+
+std::optional<DeviceSpec> find_driver_device(const std::string& name) {
+  const std::string driver_name = name.substr(0, name.find(", sm_"));
+  std::vector<DeviceSpec> devices = device_catalogue();
+  const auto found = std::find_if(devices.begin(), devices.end(), [&](const DeviceSpec& device) {
+    return device.driver_name == driver_name;
+  });
+  return found == devices.end() ? std::nullopt : std::optional(*found);
 }
 
 DeviceSpec find_device(const std::string& name, const std::string& where) {

@@ -38,7 +38,7 @@ documented() {
   local page key
   page=$(sed -n "1,/^## /p; /^## $1\$/,/^## /p" "$tests/../docs/json.md")
   grep -q '"[a-z]' "$2" || fail "$2 has no JSON of $1"
-  for key in $(grep -o '"[a-z0-9_]*": *' "$2" | tr -d '": ' | sort -u); do
+  for key in $(sed 's/"settings":{[^}]*}/"settings":{}/' "$2" | grep -o '"[a-z0-9_]*": *' | tr -d '": ' | sort -u); do
     [[ $page == *"\`$key\`"* ]] || fail "docs/json.md does not have $key of $1"
   done
 }
@@ -444,7 +444,7 @@ wait $pid 2>/dev/null
 run --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --init_from=resume --tensorboard=true >/dev/null 2>&1 ||
   fail "resume after kill -9"
 [ "$(ls killed/events.out.tfevents.* | wc -l)" = 2 ] || fail "not a file for TensorBoard at each start"
-[ "$(grep -c '^\[\([0-9]*\),\1,' killed/run.html)" = 199 ] || fail "run.html after kill -9 has not each step once"
+[ "$(grep -c '^\[\([0-9]*\),\1,' killed/run.html)" = 59 ] || fail "run.html after kill -9 has not each step once"
 for python in /usr/bin/python3 python3; do
   "$python" -c 'import tensorboard' 2>/dev/null && break
 done
@@ -456,7 +456,7 @@ done
 
 # ---- runs beside each other --------------------------------------------------------------------
 "$program" compare whole killed/metrics.jsonl --svg=compare.svg >compare.txt || fail "compare"
-grep -Eq '^steps +200 +200$' compare.txt || fail "compare: $(cat compare.txt)"
+grep -Eq '^steps +60 +60$' compare.txt || fail "compare: $(cat compare.txt)"
 grep -q '^  checkpoint.checkpoint_interval .* 0 .* 5$' compare.txt || fail "compare names no setting that differs: $(cat compare.txt)"
 tail -n 1 compare.svg | grep -q '^</svg>$' || fail "compare --svg"
 "$program" compare whole --json | grep -q '"best_val_loss": [0-9]' || fail "compare --json"

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "gpt2train/config/devices.h"
 #include "gpt2train/core/error.h"
 #include "tests/support/planted_machine.h"
 #include "tests/support/temp_dir.h"
@@ -146,6 +147,52 @@ TEST(PlanSpeeds, ComeFromOtherModelsWhereThisOneWasNeverMeasured) {
   EXPECT_NEAR(speeds_of(config, points).of(config, plan_of(4))->tokens_per_second /
                   planted_rate(config, plan_of(4)),
               1.0 / 3, 0.05);
+}
+
+constexpr const char* kMeasuredCard = "NVIDIA GeForce RTX 3090, sm_86";
+
+TEST(PlanSpeeds, OfACardThatWasNotMeasuredAreThoseOfTheMostSimilarAtItsRates) {
+  RunConfig config = small_config();
+  config.memory.device = "rtx3060";
+  std::vector<BenchPoint> points;
+  for (const Plan& plan : {plan_of(8), plan_of(2), plan_of(1), plan_of(4, Recompute::kBlock, 2)}) {
+    points.push_back(point_of(config, plan, {"cuda", kMeasuredCard}));
+    // Less like an RTX 3060, and not in the catalogue.
+    points.push_back(point_of(config, plan, {"cuda", "NVIDIA H200, sm_90"}, 0.1));
+    points.push_back(point_of(config, plan, {"cuda", "NVIDIA GeForce 256, sm_10"}, 9.0));
+  }
+  const Machine absent = {.backend = "cuda", .device = ""};
+  const PlanSpeeds speeds(cpu_kernels(), config, absent, points);
+  EXPECT_EQ(speeds.basis().scaled_from, kMeasuredCard);
+  EXPECT_EQ(speeds.basis().measured_points, 0u);
+  test::PlantedMachine slower;
+  const DeviceSpec from = find_device("rtx3090", ""), to = find_device("rtx3060", "");
+  slower.flops_per_second *= to.float32_flops / from.float32_flops;
+  slower.bytes_per_second *= to.bytes_per_second / from.bytes_per_second;
+  slower.update_bytes_per_second *= to.bytes_per_second / from.bytes_per_second;
+  for (const Plan& plan : {plan_of(8), plan_of(4)}) {
+    const double seconds =
+        slower.step_seconds(step_work(cpu_kernels(), config, plan), plan.accumulation);
+    ASSERT_TRUE(speeds.of(config, plan));
+    EXPECT_FALSE(speeds.of(config, plan)->measured);
+    EXPECT_NEAR(speeds.of(config, plan)->tokens_per_second * seconds / (16 * 64), 1.0, 0.1);
+  }
+  const auto json = to_json(speeds.of(config, plan_of(4)), speeds.basis());
+  EXPECT_EQ(json.at("tokens_per_second_source"), "scaled");
+  EXPECT_TRUE(json.at("tokens_per_second_error").is_null()) << "that of one card is not another's";
+  EXPECT_EQ(to_json(speeds.basis()).at("scaled_from"), kMeasuredCard);
+
+  // A driver's name tells the card as well; what was measured on it counts more.
+  const Machine present = {.backend = "cuda", .device = "NVIDIA GeForce RTX 3060, sm_86"};
+  EXPECT_EQ(PlanSpeeds(cpu_kernels(), config, present, points).basis().scaled_from, kMeasuredCard);
+  points.push_back(point_of(config, plan_of(8), present, 5.0));
+  const PlanSpeeds own(cpu_kernels(), config, present, points);
+  EXPECT_EQ(own.basis().scaled_from, "");
+  ASSERT_TRUE(own.of(config, plan_of(8)));
+  EXPECT_TRUE(own.of(config, plan_of(8))->measured);
+  // What is known of no card is not scaled.
+  config.memory.device = "";
+  EXPECT_FALSE(PlanSpeeds(cpu_kernels(), config, absent, points).basis().known());
 }
 
 TEST(PlanSpeeds, LeaveOutPointsThatMakeNoSense) {

@@ -114,10 +114,23 @@ TEST_F(Devices, AreConsistentInTheirFigures) {
   EXPECT_GT(names.size(), 20u);
 }
 
+TEST_F(Devices, AreFoundByWhatADriverCallsThem) {
+  std::set<std::string> driver_names;
+  for (const DeviceSpec& d : device_catalogue()) {
+    EXPECT_TRUE(driver_names.insert(d.driver_name).second) << d.driver_name;
+  }
+  EXPECT_EQ(find_driver_device("NVIDIA GeForce RTX 3060, sm_86")->name, "rtx3060");
+  EXPECT_EQ(find_driver_device("NVIDIA GeForce RTX 4070 SUPER, sm_89")->name, "rtx4070super");
+  EXPECT_EQ(find_driver_device("NVIDIA H100 80GB HBM3")->name, "h100");
+  EXPECT_FALSE(find_driver_device("AMD EPYC 7B13, 4 threads"));
+  EXPECT_FALSE(find_driver_device(""));
+}
+
 TEST_F(Devices, HaveTheUnitsThatTheirNamesSay) {
   const DeviceSpec d = parse_devices(entry("mine"), "d.yaml").at(0);
   EXPECT_EQ(d.name, "mine");
   EXPECT_EQ(d.title, "A card");
+  EXPECT_EQ(d.driver_name, "NVIDIA A card");
   EXPECT_EQ(d.memory_bytes, 10 * kGiB);
   EXPECT_EQ(d.reserve_bytes, kGiB / 2);
   EXPECT_EQ(d.usable_bytes(), 19 * kGiB / 2);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@ namespace gpt2train {
 struct DeviceSpec {
   std::string name;               // "rtx3060", as settings have it
   std::string title;              // "GeForce RTX 3060 12 GB"
+  std::string driver_name = {};   // "NVIDIA GeForce RTX 3060", as the driver calls it
   std::size_t memory_bytes = 0;   // in all, as a driver reports it
   std::size_t reserve_bytes = 0;  // of these, what a CUDA context and libraries take (assumed)
   double bytes_per_second = 0.0;  // of its memory
@@ -31,6 +33,9 @@ std::vector<DeviceSpec> device_catalogue();
 
 // Throws ConfigError with the known names where this is none; `where` begins its message.
 DeviceSpec find_device(const std::string& name, const std::string& where);
+
+// The card that a driver calls so; `name` as DeviceInfo has it ("NVIDIA GeForce RTX 3060, sm_86").
+std::optional<DeviceSpec> find_driver_device(const std::string& name);
 
 // The part of the catalogue that a YAML text has; `file` stands for it in messages.
 std::vector<DeviceSpec> parse_devices(const std::string& yaml, const std::string& file);
