@@ -152,7 +152,7 @@ TEST(PlanSpeeds, ComeFromOtherModelsWhereThisOneWasNeverMeasured) {
 constexpr const char* kMeasuredCard = "NVIDIA GeForce RTX 3090, sm_86";
 
 TEST(PlanSpeeds, OfACardThatWasNotMeasuredAreThoseOfTheMostSimilarAtItsRates) {
-  RunConfig config = small_config();
+  RunConfig config = small_config(512);  // which arithmetic binds as well
   config.memory.device = "rtx3060";
   std::vector<BenchPoint> points;
   for (const Plan& plan : {plan_of(8), plan_of(2), plan_of(1), plan_of(4, Recompute::kBlock, 2)}) {
