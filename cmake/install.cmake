@@ -6,16 +6,16 @@ set(GPT2TRAIN_ZSH_DIR ${CMAKE_INSTALL_DATADIR}/zsh/site-functions CACHE STRING "
 # ---- the program ----------------------------------------------------------------------------------
 set(pages ${PROJECT_BINARY_DIR}/share)
 file(MAKE_DIRECTORY ${pages})
-add_custom_command(OUTPUT ${pages}/gpt2train.1 ${pages}/gpt2train ${pages}/_gpt2train ${pages}/gpt2train.fish
-  COMMAND gpt2train manual > ${pages}/gpt2train.1
+add_custom_command(OUTPUT ${pages}/gpt2train.1.gz ${pages}/gpt2train ${pages}/_gpt2train ${pages}/gpt2train.fish
+  COMMAND gpt2train manual | gzip -9n > ${pages}/gpt2train.1.gz
   COMMAND gpt2train completion bash > ${pages}/gpt2train
   COMMAND gpt2train completion zsh > ${pages}/_gpt2train
   COMMAND gpt2train completion fish > ${pages}/gpt2train.fish
   DEPENDS gpt2train COMMENT "Writing the manual page and completions" VERBATIM)
-add_custom_target(gpt2train_pages ALL DEPENDS ${pages}/gpt2train.1)
+add_custom_target(gpt2train_pages ALL DEPENDS ${pages}/gpt2train.1.gz)
 
 install(TARGETS gpt2train RUNTIME COMPONENT program)
-install(FILES ${pages}/gpt2train.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT program)
+install(FILES ${pages}/gpt2train.1.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT program)
 install(FILES ${pages}/gpt2train DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT program)
 install(FILES ${pages}/_gpt2train DESTINATION ${GPT2TRAIN_ZSH_DIR} COMPONENT program)
 install(FILES ${pages}/gpt2train.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT program)

@@ -64,6 +64,8 @@ struct KernelTable {
 
 // The CPU backend (kernels/cpu), which is always there.
 const KernelTable& cpu_kernels();
+// What its kernels are compiled for and this processor does not have, "AVX2" say; or nullptr.
+const char* missing_instructions();
 
 // What the CUDA backend's kernels take as scratch, and nothing else of it: all that a dry run needs
 // of a GPU. Always there, as is every prediction.

@@ -40,4 +40,17 @@ const KernelTable& cpu_kernels() {
   return kTable;
 }
 
+const char* missing_instructions() {
+#ifdef __AVX512F__
+  if (__builtin_cpu_supports("avx512f") == 0) return "AVX-512";
+#endif
+#ifdef __AVX2__
+  if (__builtin_cpu_supports("avx2") == 0) return "AVX2";
+#endif
+#ifdef __FMA__
+  if (__builtin_cpu_supports("fma") == 0) return "FMA";
+#endif
+  return nullptr;
+}
+
 }  // namespace gpt2train

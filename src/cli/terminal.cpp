@@ -17,12 +17,12 @@ std::string_view environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-bool quiet = false;
+bool asked_for_quiet = false;
 
 }  // namespace
 
 bool draws_over(int descriptor) {
-  return !quiet && isatty(descriptor) != 0 && environment("NO_COLOR").empty() &&
+  return !asked_for_quiet && isatty(descriptor) != 0 && environment("NO_COLOR").empty() &&
          environment("TERM") != "dumb";
 }
 
@@ -37,7 +37,7 @@ std::optional<TerminalSize> terminal_size() {
 }
 
 void be_quiet() {
-  quiet = true;
+  asked_for_quiet = true;
   if (std::freopen("/dev/null", "w", stdout) == nullptr) {
     throw DeviceError("/dev/null cannot be opened");
   }

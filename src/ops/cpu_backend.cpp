@@ -85,6 +85,11 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> open_cpu_backend() {
+  if (const char* missing = missing_instructions()) {
+    throw DeviceError(concat("this build is for processors with ", missing,
+                             ", which this one does not have: build it here, or with "
+                             "GPT2TRAIN_MARCH=x86-64"));
+  }
   return std::make_unique<CpuBackend>();
 }
 

@@ -18,7 +18,7 @@ cmake --install "$build" --prefix "$prefix" >"$dir/log" 2>&1 || { cat "$dir/log"
 
 # ---- the program -------------------------------------------------------------------------------
 "$prefix/bin/gpt2train" --version | grep -q '[0-9]\.[0-9]' || fail "the installed program does not run"
-head -n 1 "$prefix/share/man/man1/gpt2train.1" | grep -q '^\.TH GPT2TRAIN 1' || fail "no manual page"
+zcat "$prefix/share/man/man1/gpt2train.1.gz" | head -n 1 | grep -q '^\.TH GPT2TRAIN 1' || fail "no manual page"
 for page in share/bash-completion/completions/gpt2train share/fish/vendor_completions.d/gpt2train.fish \
   share/zsh/site-functions/_gpt2train; do
   grep -q 'gpt2train' "$prefix/$page" || fail "no $page"

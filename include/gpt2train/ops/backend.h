@@ -73,6 +73,7 @@ class Backend {
   }
 };
 
+// Throws DeviceError where the kernels were compiled for another processor.
 std::unique_ptr<Backend> open_cpu_backend();
 
 // Throws DeviceError with the reason where there is no library, no driver or no device.
