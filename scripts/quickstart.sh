@@ -60,7 +60,7 @@ cmake --build --preset release --parallel "$cores" --target gpt2train
 say "text: $text, nine tenths to train on, one to validate with"
 mkdir -p "$out"
 touch "$out/$mark"
-rm -rf "$out"/step-* "$out/metrics.jsonl" "$out/run.html" "$out/train.txt" "$out/val.txt"
+rm -rf "$out"/step-* "$out"/{metrics.jsonl,metrics.csv,run.html,config.yaml,README.txt} "$out/train.txt" "$out/val.txt"
 gzip -dcf -- "$text" >"$out/text"
 size=$(stat -c %s "$out/text")
 [ "$size" -ge 10000 ] || stop "$text has $size bytes; 10,000 are the least to learn from"

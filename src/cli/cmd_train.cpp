@@ -10,6 +10,7 @@
 #include "gpt2train/memory/report.h"
 #include "gpt2train/memory/trace.h"
 #include "gpt2train/train/metrics.h"
+#include "gpt2train/train/metrics_csv.h"
 #include "gpt2train/train/run_page.h"
 #include "gpt2train/train/tensorboard.h"
 #include "src/cli/commands.h"
@@ -17,6 +18,7 @@
 #include "src/cli/options.h"
 #include "src/cli/plan_report.h"
 #include "src/cli/progress.h"
+#include "src/cli/run_directory.h"
 #include "src/cli/signals.h"
 #include "src/cli/tune_run.h"
 #include "src/cli/version.h"
@@ -66,6 +68,7 @@ void run(const ConfigOptions& options) {
   const bool resuming = config.init_from == "resume";
   MetricsFile metrics(config.out_dir + "/metrics.jsonl",
                       resuming ? MetricsFile::Mode::kAppend : MetricsFile::Mode::kFresh);
+  explain_run_directory(config);
   fmt::print("data:  {} training tokens, {} validation tokens\n", setup.train.token_count(),
              setup.val.token_count());
   if (config.attention != Attention::kNative) {
@@ -82,8 +85,9 @@ void run(const ConfigOptions& options) {
 
   CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
   Progress progress(config, memory, *setup.backend);
-  RunPage run_page(config.out_dir);  // reads what `metrics` has written
-  std::vector<TrainObserver*> list = {&metrics, &progress, &run_page};
+  MetricsCsv csv(config.out_dir);  // this and the page read what `metrics` has written
+  RunPage run_page(config.out_dir);
+  std::vector<TrainObserver*> list = {&metrics, &progress, &csv, &run_page};
   std::optional<TensorBoardFile> tensorboard;
   if (config.logging.tensorboard) list.push_back(&tensorboard.emplace(config.out_dir));
   ObserverList observers(list);

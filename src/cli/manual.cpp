@@ -143,6 +143,12 @@ Errors are one line on standard error. With \-\-json, standard output has JSON a
 .I out_dir/metrics.jsonl
 one JSON object a line for each start, plan, step, evaluation, lowering and checkpoint
 .TP
+.I out_dir/metrics.csv
+one row a step
+.TP
+.I out_dir/config.yaml
+all settings of the newest start
+.TP
 .I out_dir/run.html
 the run as a page: curves, memory, what happened, settings
 .TP

@@ -84,6 +84,11 @@ grep -q 'step 20: train loss' log.txt || fail "no evaluation at the end"
 [ "$(grep -c '"event":"step"' out/metrics.jsonl)" = 20 ] || fail "metrics.jsonl has not 20 steps"
 head -n 1 out/metrics.jsonl | grep -q '^{"event":"start".*"settings":{"out_dir":"out"' || fail "metrics.jsonl has no start: $(head -n 1 out/metrics.jsonl)"
 [ "$(grep -c '"event":"step".*"peak_by_category":{' out/metrics.jsonl)" = 1 ] || fail "a peak that stays is told again"
+[ "$(wc -l <out/metrics.csv)" = 22 ] || fail "metrics.csv has not 20 steps, the last evaluation and a header"
+awk -F, 'NF != 13 { exit 1 }' out/metrics.csv || fail "metrics.csv has rows of different lengths"
+grep -q '^10,[0-9].*,[0-9.]*,[0-9.]*$' out/metrics.csv || fail "metrics.csv has no evaluation in the row of its step"
+grep -q '^step-NNNNNNNN' out/README.txt || fail "no README.txt"
+"$program" config --config out/config.yaml | diff out/config.yaml - || fail "config.yaml loads to something else"
 tail -n 1 out/run.html | grep -q '^</html>$' || fail "run.html has no end"
 grep -q '"state":"done"' out/run.html || fail "run.html does not say that the run is done"
 predicted=$(sed -n 's/.*"event":"end".*"predicted_peak_bytes":\([0-9]*\).*/\1/p' out/metrics.jsonl)
@@ -445,6 +450,8 @@ run --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 -
   fail "resume after kill -9"
 [ "$(ls killed/events.out.tfevents.* | wc -l)" = 2 ] || fail "not a file for TensorBoard at each start"
 [ "$(grep -c '^\[\([0-9]*\),\1,' killed/run.html)" = 59 ] || fail "run.html after kill -9 has not each step once"
+[ "$(cut -d, -f1 killed/metrics.csv | uniq | wc -l)" = 62 ] && [ "$(wc -l <killed/metrics.csv)" = 62 ] ||
+  fail "metrics.csv after kill -9 has not each step once"
 for python in /usr/bin/python3 python3; do
   "$python" -c 'import tensorboard' 2>/dev/null && break
 done

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "gpt2train/train/metrics.h"
+#include "gpt2train/train/metrics_csv.h"
 #include "gpt2train/train/run_page.h"
 #include "gpt2train/train/trainer.h"
 #include "tests/support/tiny_run.h"
@@ -183,6 +184,23 @@ TEST_F(WrittenMetrics, TornAndForeignLinesArePassedOver) {
 TEST_F(WrittenMetrics, AFileThatIsNotThereIsAnError) {
   RunHistory history;
   EXPECT_THROW(read_metrics(path_, history), DataError);
+}
+
+TEST_F(WrittenMetrics, RowsHaveTheEvaluationBeforeTheirStep) {
+  MetricsFile metrics(path_, MetricsFile::Mode::kFresh);
+  MetricsCsv csv(directory_.path());
+  ObserverList observers({&metrics, &csv});
+  observers.on_plan({});
+  observers.on_evaluation({.step = 0, .train_loss = 3.5, .val_loss = 3.25});
+  observers.on_step(step_of(0, 2.5));
+  observers.on_step(step_of(1, std::numeric_limits<double>::quiet_NaN()));
+  observers.on_evaluation({.step = 2, .train_loss = 1.5, .val_loss = 1.25});
+  observers.on_end({.step = 2});
+  const std::string file = test::read_file(directory_ / "metrics.csv");
+  EXPECT_EQ(file.substr(file.find('\n') + 1),
+            "0,2.5,0.5,0,250,0,,0,0,0,0,3.5,3.25\n"
+            "1,,0.5,0,250,0,,0,0,0,0,,\n"
+            "2,,,,,,,,,,,1.5,1.25\n");
 }
 
 TEST_F(WrittenMetrics, ThePageIsWholeAndNeedsNothingFromElsewhere) {
