@@ -177,8 +177,7 @@ TEST(LoadConfig, ReadsFilesWithWindowsLineEnds) {
 }
 
 TEST(Configs, AreWhatTheyAreNamedAfter) {
-  const std::filesystem::path configs =
-      std::filesystem::path(GPT2TRAIN_SOURCE_DIR) / "configs";
+  const std::filesystem::path configs = std::filesystem::path(GPT2TRAIN_SOURCE_DIR) / "configs";
   const RunConfig gpt2 = load_config(configs / "train_openwebtext.yaml", {});
   RunConfig expected;
   expected.training.log_interval = 10;
