@@ -18,6 +18,8 @@ struct Word {
   const char* text;
   Choice value;
 };
+template <class Choice>
+Word(const char*, Choice) -> Word<Choice>;  // clang has C++20's own guide since version 17 only
 
 // The words of a choice, in the order of help; later ones with the same value are synonyms.
 template <class Choice>

@@ -218,9 +218,9 @@ Vocabulary assemble(const Parts& parts) {
 
 // ---- files --------------------------------------------------------------------------------------
 
-std::vector<TextMerge> read_merges(const std::string& path) {
-  const std::string text = read_small_file(path);
-  std::string_view rest = text;
+std::vector<TextMerge> read_merges(const NamedText& file) {
+  const std::string& path = file.path;
+  std::string_view rest = file.text;
   std::vector<TextMerge> merges;
   for (std::int64_t number = 1; !rest.empty(); ++number) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
@@ -234,15 +234,15 @@ std::vector<TextMerge> read_merges(const std::string& path) {
       merges.push_back(parse_merge(path, place, line));
     }
   }
-  if (text.empty()) throw DataError(path, "is empty");
+  if (file.text.empty()) throw DataError(path, "is empty");
   return merges;
 }
 
-Json parse_json(const std::string& path) {
+Json parse_json(const NamedText& file) {
   try {
-    return Json::parse(read_small_file(path));
+    return Json::parse(file.text);
   } catch (const Json::exception& error) {
-    throw DataError(path, error.what());
+    throw DataError(file.path, error.what());
   }
 }
 
@@ -292,8 +292,9 @@ void check_is_like_gpt2(const std::string& path, const Json& json) {
   expect(model.contains("vocab") && model["vocab"].is_object(), "an object model.vocab");
 }
 
-Parts read_tokenizer_json(const std::string& path) {
-  const Json json = parse_json(path);
+Parts read_tokenizer_json(const NamedText& file) {
+  const std::string& path = file.path;
+  const Json json = parse_json(file);
   check_is_like_gpt2(path, json);
   const Json& model = json["model"];
   Parts parts{.path = path,
@@ -324,29 +325,41 @@ Parts read_tokenizer_json(const std::string& path) {
   return parts;
 }
 
+NamedText read_text(const std::string& path) {
+  return {path, read_small_file(path)};
+}
+
 }  // namespace
 
 const std::array<unsigned char, 256>& gpt2_byte_order() {
   return alphabet().order;
 }
 
+Vocabulary parse_merges(const NamedText& merges, const std::optional<NamedText>& numbers) {
+  Parts parts{.path = merges.path,
+              .merges = read_merges(merges),
+              .numbers_path = numbers ? numbers->path : merges.path,
+              .numbers = {}};
+  parts.numbers = numbers ? read_numbers(numbers->path, parse_json(*numbers))
+                          : gpt2_numbers(merges.path, parts.merges);
+  return assemble(parts);
+}
+
+Vocabulary parse_tokenizer_json(const NamedText& file) {
+  return assemble(read_tokenizer_json(file));
+}
+
 Vocabulary load_vocabulary(const std::string& directory) {
   const auto in_directory = [&](const char* name) { return directory + "/" + name; };
   for (const auto& [merges, numbers] :
        {std::pair{"vocab.bpe", "encoder.json"}, std::pair{"merges.txt", "vocab.json"}}) {
-    const std::string path = in_directory(merges);
-    if (!exists(path)) continue;
-    Parts parts{.path = path, .merges = read_merges(path), .numbers_path = path, .numbers = {}};
-    if (exists(in_directory(numbers))) {
-      parts.numbers_path = in_directory(numbers);
-      parts.numbers = read_numbers(parts.numbers_path, parse_json(parts.numbers_path));
-    } else {
-      parts.numbers = gpt2_numbers(path, parts.merges);
-    }
-    return assemble(parts);
+    if (!exists(in_directory(merges))) continue;
+    std::optional<NamedText> given;
+    if (exists(in_directory(numbers))) given = read_text(in_directory(numbers));
+    return parse_merges(read_text(in_directory(merges)), given);
   }
   if (const std::string path = in_directory("tokenizer.json"); exists(path)) {
-    return assemble(read_tokenizer_json(path));
+    return parse_tokenizer_json(read_text(path));
   }
   throw DataError(
       directory,

@@ -1,10 +1,13 @@
 // What the fuzz targets share: a target reads an input as its format, and touches every byte that
-// the reader hands out. DataError is the right answer to most; anything else is a finding.
+// the reader hands out. DataError or ConfigError is the right answer to most; anything else is a
+// finding.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <span>
+#include <string_view>
 
 #include "gpt2train/core/error.h"
 #include "gpt2train/data/stored_tensors.h"
@@ -21,11 +24,21 @@ inline void touch(const StoredTensors& tensors) {
   }
 }
 
+inline std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// What holds for every input.
+inline void check(bool holds) {
+  if (!holds) std::abort();
+}
+
 template <class Read>
 int read(const std::uint8_t* data, std::size_t size, Read read_as) {
   try {
     read_as(std::as_bytes(std::span(data, size)));
   } catch (const DataError&) {
+  } catch (const ConfigError&) {
   }
   return 0;
 }

@@ -48,6 +48,45 @@ def torch(pickle: bytes, *storages: bytes, method: int = zipfile.ZIP_STORED, com
     return out.getvalue()
 
 
+PYTHON = r'''# gpt2
+"""a
+config"""
+import time
+wandb_log = True  # has no meaning here
+dataset = 'open\\webtext'
+batch_size = 12
+block_size = 2 ** 3 * (-1 // -1) % 1_000
+learning_rate = 6e-4 / 2 - .0
+dtype = "bfloat" + '16'
+max_iters = -(-10)
+bias = False
+'''
+
+YAML = """# settings
+out_dir: "a b"
+model: {n_layer: 2, n_head: 2, n_embd: 4, dropout: 0.1}
+memory:
+  limit: 80%
+  logits: &a full
+optimizer:
+"""
+
+
+def byte_tokens() -> list[str]:
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [chr(byte) for byte in printable] + [chr(0x100 + i) for i in range(256 - len(printable))]
+
+
+def tokenizer_json(pairs: bool) -> str:
+    tokens = byte_tokens() + ["th", "<|endoftext|>"]
+    return json.dumps({
+        "added_tokens": [{"content": tokens[-1], "id": 257}],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+        "model": {"type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)},
+                  "merges": [["t", "h"] if pairs else "t h"]}}, ensure_ascii=False, separators=(",", ":"))
+
+
 def main() -> None:
     f32 = lambda begin, shape, end: {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
     state = b"\x80\x02ccollections\nOrderedDict\n)R(" + text("w") + tensor("FloatStorage", "0", 2, [2, 1], [1, 1]) + b"u"
@@ -72,11 +111,24 @@ def main() -> None:
         "pickle/state": state + b".",
         "pickle/call": b"\x80\x02cos\nsystem\n" + text("true") + b"\x85R.",
         "pickle/parameter": state.replace(text("w"), text("w") + b"ctorch._utils\n_rebuild_parameter\n(") + b".",
+        "python/train": PYTHON,
+        "python/power": "max_iters = 2 ** -1 + (3.5 % -2)\n",
+        "yaml/settings": YAML,
+        "yaml/path": "model.n_layer: 2\nmodel:\n  n_layr: 3\n",
+        "yaml/two": "dtype: fp32\n--- {}\n",
+        "vocabulary/merges": "#version: 0.2\nt h\n\u0120 th\n\u0120th e\n",
+        "vocabulary/numbers": "#version: 0.2\nt h\n\0" + json.dumps(
+            {token: i for i, token in enumerate(["<|endoftext|>", "th"] + byte_tokens())}, ensure_ascii=False),
+        "vocabulary/pairs": tokenizer_json(True),
+        "vocabulary/lines": tokenizer_json(False),
+        "json_line/text": '{"meta": [1, {}], "text": "a\\u00e9\\ud83d\\ude00\\n\u00e9"}',
+        "json_line/half": '{"text": "\\ud83d\\\\\\ude00"}',
+        "json_line/number": '{"text": 1e9}',
     }
     for name, data in corpus.items():
         path = CORPUS / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 if __name__ == "__main__":

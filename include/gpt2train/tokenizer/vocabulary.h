@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,17 @@ const std::array<unsigned char, 256>& gpt2_byte_order();
 // Every token is a byte, the result of a merge, or "<|endoftext|>", and the numbers have no gaps.
 // Throws DataError with path and line or token.
 Vocabulary load_vocabulary(const std::string& directory);
+
+// A file's text and the path that errors name.
+struct NamedText {
+  std::string path;
+  std::string text;
+};
+
+// The same from vocab.bpe or merges.txt, with or without encoder.json or vocab.json.
+Vocabulary parse_merges(const NamedText& merges, const std::optional<NamedText>& numbers);
+// The same from tokenizer.json.
+Vocabulary parse_tokenizer_json(const NamedText& file);
 
 // The vocabulary of these merges, numbered as GPT-2's; results differ from each other and are
 // numbered from 256 on.
