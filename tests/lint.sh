@@ -44,7 +44,7 @@ layer core
 layer memory core
 layer kernels core
 layer data core
-layer tokenizer core
+layer tokenizer core data
 layer ops core memory kernels
 layer model core memory kernels ops
 layer nanogpt core model

@@ -122,7 +122,8 @@ void decode(const std::string& vocab) {
 }
 
 constexpr const char* kVocabHelp =
-    "directory of vocab.bpe, merges.txt, tokenizer.json or meta.json (scripts/fetch_vocab.sh)";
+    "directory of vocab.bpe, merges.txt, tokenizer.json, meta.json or meta.pkl "
+    "(scripts/fetch_vocab.sh)";
 
 }  // namespace
 

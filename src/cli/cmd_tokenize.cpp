@@ -122,7 +122,7 @@ std::unique_ptr<Tokenizer> make_tokenizer(const Options& options, TokenizeOption
     throw ConfigError("--vocab", "names GPT-2's vocabulary, which scripts/fetch_vocab.sh fetches");
   }
   if (options.tokenizer == "bytes") {
-    run.meta = byte_meta();
+    run.beside = {{"meta.json", byte_meta()}};
     return make_byte_tokenizer();
   }
   for (const std::string& name : run.corpus.files) {
@@ -140,7 +140,8 @@ std::unique_ptr<Tokenizer> make_tokenizer(const Options& options, TokenizeOption
   const std::u32string characters = sets.front().sorted();
   std::unique_ptr<Tokenizer> tokenizer =
       make_character_tokenizer(characters, run.out + "/meta.json");
-  run.meta = character_meta(characters);
+  run.beside = {{"meta.json", character_meta(characters)},
+                {"meta.pkl", character_pickle(characters)}};
   return tokenizer;
 }
 
@@ -229,7 +230,8 @@ Command add_tokenize(CLI::App& app) {
   TokenizeOptions& run = options->run;
   run.threads = omp_get_max_threads();
   add_corpus_options(app, *options);
-  app.add_option("--vocab", options->vocab, "directory of vocab.bpe, tokenizer.json or meta.json");
+  app.add_option("--vocab", options->vocab,
+                 "directory of vocab.bpe, tokenizer.json, meta.json or meta.pkl");
   app.add_option("--tokenizer", options->tokenizer,
                  "without --vocab: of characters (nanoGPT's char) or bytes")
       ->capture_default_str()

@@ -30,9 +30,10 @@ constexpr Global kGlobals[] = {
     {"torch", "BoolStorage", "BOOL"}};
 enum : std::int64_t { kOrderedDict, kRebuildTensor, kRebuildParameter };
 
-// Of protocol 2 (Python's pickletools has all of them).
+// Of protocols 2 and 4 (Python's pickletools has all of them).
 enum Opcode : std::uint8_t {
   kProto = 0x80,
+  kFrame = 0x95,
   kStop = '.',
   kMark = '(',
   kGlobal = 'c',
@@ -41,6 +42,7 @@ enum Opcode : std::uint8_t {
   kPersistentId = 'Q',
   kPut1 = 'q',
   kPut4 = 'r',
+  kPutNext = 0x94,
   kGet1 = 'h',
   kGet4 = 'j',
   kNone = 'N',
@@ -51,6 +53,7 @@ enum Opcode : std::uint8_t {
   kInt4 = 'J',
   kLong1 = 0x8A,
   kFloat8 = 'G',
+  kText1 = 0x8C,
   kText4 = 'X',
   kEmptyTuple = ')',
   kTuple = 't',
@@ -77,9 +80,10 @@ class Unpickler {
 
   void run() {
     if (reader_.left() > kMaxBytes) reader_.fail("a pickle of ", reader_.left(), " bytes");
-    if (reader_.number<std::uint8_t>("a pickle") != kProto ||
-        reader_.number<std::uint8_t>("a pickle") != 2) {
-      reader_.fail("not a pickle of protocol 2, which torch.save writes");
+    const auto first = reader_.number<std::uint8_t>("a pickle");
+    const auto protocol = reader_.number<std::uint8_t>("a pickle");
+    if (first != kProto || protocol < 2 || protocol > 5) {
+      reader_.fail("not a pickle of protocols 2 to 5");
     }
     for (;;) {
       const auto opcode = reader_.number<std::uint8_t>("an opcode");
@@ -94,6 +98,9 @@ class Unpickler {
  private:
   void execute(std::uint8_t opcode) {
     switch (opcode) {
+      case kFrame:  // says how much a reader may read ahead
+        reader_.take(8, "a frame");
+        return;
       case kMark:
         return marks_.push_back(stack_.size());
       case kNone:
@@ -112,8 +119,10 @@ class Unpickler {
       case kFloat8:  // no one asks for its value
         reader_.take(8, "a number");
         return push(Kind::kFloat, 0);
+      case kText1:
+        return push_text(reader_.number<std::uint8_t>("a text"));
       case kText4:
-        return push_text();
+        return push_text(reader_.number<std::uint32_t>("a text"));
       case kEmptyTuple:
         return push_sequence(Kind::kTuple, {});
       case kTuple:
@@ -138,6 +147,8 @@ class Unpickler {
         return put(reader_.number<std::uint8_t>("a number"));
       case kPut4:
         return put(reader_.number<std::uint32_t>("a number"));
+      case kPutNext:
+        return put(static_cast<std::uint32_t>(memo_.size()));
       case kGet1:
         return get(reader_.number<std::uint8_t>("a number"));
       case kGet4:
@@ -213,8 +224,7 @@ class Unpickler {
     push(Kind::kInteger, value);
   }
 
-  void push_text() {
-    const auto count = reader_.number<std::uint32_t>("a text");
+  void push_text(std::uint64_t count) {
     const std::string_view text = reader_.text(count, "a text");
     push(Kind::kText, std::ssize(pickle_.texts_));
     pickle_.texts_.push_back(text);

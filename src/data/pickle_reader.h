@@ -1,6 +1,7 @@
-// Reads the pickles that torch.save writes (protocol 2). A pickle is a program that may call any
-// function of Python; this reader knows the opcodes and the handful of names that tensors need,
-// calls nothing, and refuses all else.
+// Reads the pickles that torch.save writes (protocol 2), and those of later protocols that hold
+// dicts, lists, texts and numbers alone, such as nanoGPT's meta.pkl. A pickle is a program that may
+// call any function of Python; this reader knows the opcodes and the handful of names that tensors
+// need, calls nothing, and refuses all else.
 #pragma once
 
 #include <cstddef>

@@ -243,7 +243,9 @@ TokenizeProgress tokenize(const TokenizeOptions& options, const Tokenizer& token
           }
           tell(batch.bytes_read, false);
         });
-    if (!options.meta.empty()) write_small_file(options.out + "/meta.json", options.meta);
+    for (const auto& [name, text] : options.beside) {
+      write_small_file(options.out + "/" + name, text);
+    }
     make_safe(true);
   }
   publish(train, state.train_tokens);

@@ -507,6 +507,16 @@ if command -v script >/dev/null; then
   [ "$(on_terminal dumb TERM=dumb)" = 0 ] || fail "a dumb terminal is drawn on"
 fi
 grep -q '"kind": "char", "vocab_size": 16' chars/meta.json || fail "meta.json: $(cat chars/meta.json)"
+mkdir pickled
+! command -v python3 >/dev/null || python3 - <<'PYTHON' || fail "meta.pkl is not nanoGPT's"
+import json, pickle
+meta, itos = pickle.load(open("chars/meta.pkl", "rb")), json.load(open("chars/meta.json"))["itos"]
+assert meta == {"vocab_size": 16, "itos": dict(enumerate(itos)), "stoi": {c: i for i, c in enumerate(itos)}}, meta
+pickle.dump(meta, open("pickled/meta.pkl", "wb"))
+PYTHON
+[ -f pickled/meta.pkl ] || cp chars/meta.pkl pickled
+"$program" encode --vocab chars <<<'{"text": "to be"}' >ids && "$program" encode --vocab pickled <<<'{"text": "to be"}' |
+  cmp -s - ids || fail "a pickle of Python's gives other tokens"
 expect 2 'fetch_vocab' -- "$program" tokenize --out=none train.txt
 
 # nanoGPT's shakespeare and shakespeare_char and llm.c's tinyshakespeare, where the reference data is.

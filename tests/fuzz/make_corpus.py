@@ -8,6 +8,7 @@ finds is added beside them by hand, with a name that begins with "found".
 import io
 import json
 import pathlib
+import pickle
 import struct
 import zipfile
 
@@ -95,6 +96,7 @@ def main() -> None:
     checkpoint = (b"\x80\x02}(" + text("model") + state[2:] + attributes + text("model_args") + arguments + text("iter_num")
                   + b"\x8a\x02\x10\x27" + text("x") + b"](K\x01M\x01\x01J\x01\x01\x01\x01NeK\x07]q\x01h\x01au.")
     whole = torch(checkpoint, bytes(8))
+    characters = {"vocab_size": 2, "itos": {0: "\n", 1: "\u00e9"}, "stoi": {"\n": 0, "\u00e9": 1}}
     corpus = {
         "safetensors/two": safetensors({"__metadata__": {"a": "b"}, "w": f32(0, [1], 4), "e": f32(4, [0, 3], 4)}, bytes(4)),
         "safetensors/scalar": safetensors({"w": f32(0, [], 4)}, bytes(4)),
@@ -121,6 +123,10 @@ def main() -> None:
             {token: i for i, token in enumerate(["<|endoftext|>", "th"] + byte_tokens())}, ensure_ascii=False),
         "vocabulary/pairs": tokenizer_json(True),
         "vocabulary/lines": tokenizer_json(False),
+        "meta/bytes": '{"kind": "bytes", "vocab_size": 256}',
+        "meta/char": '{"kind": "char", "vocab_size": 2, "itos": ["a", "\\u00e9"]}',
+        "meta/pickle2": pickle.dumps(characters, 2),
+        "meta/pickle4": pickle.dumps(characters, 4),
         "json_line/text": '{"meta": [1, {}], "text": "a\\u00e9\\ud83d\\ude00\\n\u00e9"}',
         "json_line/half": '{"text": "\\ud83d\\\\\\ude00"}',
         "json_line/number": '{"text": 1e9}',

@@ -93,7 +93,7 @@ TEST(Tokenize, TheTailIsOfCharacters) {
   write_file(dir / "a.txt", "\u65E5\u672C\u8A9E\u3067\u3059abcde");
   const auto tokenizer = make_byte_tokenizer();
   const TokenizeOptions options{.corpus = {.files = {dir / "a.txt"}, .whole_documents = true},
-                                .meta = byte_meta(),
+                                .beside = {{"meta.json", byte_meta()}},
                                 .out = dir / "out",
                                 .end_of_text = EndOfText::kNone,
                                 .split = {.rule = SplitRule::kTail, .fraction = 0.6}};
@@ -192,7 +192,7 @@ TEST(Tokenize, WritesNothingOver) {
   tokenize(options_of(dir, "out"), *small_tokenizer(), {});
   const std::string before = read_file(dir / "out/train.bin");
   TokenizeOptions options = options_of(dir, "out");
-  options.meta = "{}";
+  options.beside = {{"meta.json", "{}"}};
   EXPECT_THROW(tokenize(options, *small_tokenizer(), {}), DataError);
   EXPECT_FALSE(std::filesystem::exists(dir / "out/meta.json"));
   EXPECT_EQ(read_file(dir / "out/train.bin"), before);

@@ -1,7 +1,9 @@
-// Tokenizers of single bytes and of single characters, and meta.json, which says what a data set
-// was made with (nanoGPT's meta.pkl in another form):
+// Tokenizers of single bytes and of single characters, and what says that a data set was made with
+// them: meta.json,
 //   {"kind": "char", "vocab_size": 3, "itos": ["\n", " ", "a"]}, or {"kind": "bytes", "vocab_size":
-//   256}
+//   256},
+// and nanoGPT's meta.pkl, a pickle of characters alone,
+//   {"vocab_size": 3, "itos": {0: "\n", 1: " ", 2: "a"}, "stoi": {"\n": 0, " ": 1, "a": 2}}
 #pragma once
 
 #include <memory>
@@ -36,8 +38,11 @@ std::unique_ptr<Tokenizer> make_character_tokenizer(const std::u32string& charac
 // What meta.json says of them.
 std::string byte_meta();
 std::string character_meta(const std::u32string& characters);
+// What meta.pkl says of them.
+std::string character_pickle(const std::u32string& characters);
 
-// Throws DataError.
+// Either of the two, told by its first byte; `path` is what errors name. Throws DataError.
+std::unique_ptr<Tokenizer> parse_meta(const std::string& text, const std::string& path);
 std::unique_ptr<Tokenizer> load_meta(const std::string& path);
 
 }  // namespace gpt2train

@@ -5,6 +5,8 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "gpt2train/tokenizer/corpus.h"
 #include "gpt2train/tokenizer/tokenizer.h"
@@ -30,9 +32,10 @@ struct SplitOptions {
 
 struct TokenizeOptions {
   CorpusOptions corpus;
-  std::string meta = {};  // of OUT/meta.json; empty: none is written
-  std::string out;        // directory
-  bool llmc = false;      // shards of llm.c, else nanoGPT's train.bin and val.bin
+  // What goes beside the tokens: names in OUT, and texts.
+  std::vector<std::pair<std::string, std::string>> beside = {};
+  std::string out;    // directory
+  bool llmc = false;  // shards of llm.c, else nanoGPT's train.bin and val.bin
   std::uint64_t shard_tokens = 100'000'000;  // below 2^31
   EndOfText end_of_text = EndOfText::kAfter;
   SplitOptions split;

@@ -40,8 +40,9 @@ class Tokenizer {
   virtual std::unique_ptr<Encoder> make_encoder() const = 0;
 };
 
-// What `directory` holds: meta.json (characters or bytes, see meta.h), vocab.bpe or merges.txt with
-// or without encoder.json or vocab.json, or tokenizer.json (see vocabulary.h). Throws DataError.
+// What `directory` holds: meta.json or nanoGPT's meta.pkl (characters or bytes, see meta.h),
+// vocab.bpe or merges.txt with or without encoder.json or vocab.json, or tokenizer.json (see
+// vocabulary.h). Throws DataError.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& directory);
 
 }  // namespace gpt2train
