@@ -12,6 +12,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash>=0.8)
 find_package(ZLIB QUIET)  # what `tokenize` unpacks with, where it is
 pkg_check_modules(zstd QUIET IMPORTED_TARGET libzstd)
+include(parquet)
 find_package(benchmark 1.6 QUIET)
 
 # yaml-cpp names its target without a namespace before 0.8.

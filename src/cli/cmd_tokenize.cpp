@@ -108,7 +108,8 @@ std::string unescape(const std::string& text) {
 CorpusOptions corpus_of(const Options& options) {
   static const std::map<std::string, CorpusFormat> formats = {{"auto", CorpusFormat::kAuto},
                                                               {"text", CorpusFormat::kText},
-                                                              {"jsonl", CorpusFormat::kJsonl}};
+                                                              {"jsonl", CorpusFormat::kJsonl},
+                                                              {"parquet", CorpusFormat::kParquet}};
   CorpusOptions corpus = options.run.corpus;
   corpus.files = expand_globs(options.files);
   corpus.format = formats.at(options.input);
@@ -211,8 +212,9 @@ void add_corpus_options(CLI::App& app, Options& options) {
   app.add_option("--out", options.run.out, "directory to write to")->required();
   app.add_option("--input", options.input, "what the files are; auto: by name")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "text", "jsonl"}));
-  app.add_option("--field", corpus.field, "of JSON lines, which one is the text")
+      ->check(CLI::IsMember({"auto", "text", "jsonl", "parquet"}));
+  app.add_option("--field", corpus.field,
+                 "of JSON lines, or column of Parquet: which one is the text")
       ->capture_default_str();
   app.add_option("--delimiter", options.delimiter,
                  "between documents of a text, such as '\\n\\n'; without it, a file is a document");

@@ -12,17 +12,20 @@
 #include "gpt2train/tokenizer/json_line.h"
 #include "gpt2train/tokenizer/tokenizer.h"
 #include "src/tokenizer/byte_source.h"
+#include "src/tokenizer/parquet.h"
 
 namespace gpt2train {
 namespace {
 
 constexpr std::size_t kRead = 256 * kKiB;  // also the usual size of a fragment of a long text
 
-bool is_jsonl(std::string_view name) {
+CorpusFormat format_of(std::string_view name) {
+  if (name.ends_with(".parquet")) return CorpusFormat::kParquet;
   for (const std::string_view packed : {".gz", ".zst"}) {
     if (name.ends_with(packed)) name.remove_suffix(packed.size());
   }
-  return name.ends_with(".jsonl") || name.ends_with(".ndjson");
+  const bool jsonl = name.ends_with(".jsonl") || name.ends_with(".ndjson");
+  return jsonl ? CorpusFormat::kJsonl : CorpusFormat::kText;
 }
 
 // Where the text may be cut: the last such place at or after `from`, or 0.
@@ -38,7 +41,8 @@ std::size_t last_cut(std::string_view text, std::size_t from) {
 
 struct Corpus::File {
   const std::string* path = nullptr;
-  bool jsonl = false;
+  CorpusFormat format = CorpusFormat::kText;
+  std::unique_ptr<ParquetTexts> rows;  // of Parquet; other formats have a source and a buffer
   std::unique_ptr<ByteSource> source;
   std::string buffer;        // what was read
   std::size_t given = 0;     // of the buffer
@@ -47,6 +51,10 @@ struct Corpus::File {
   bool in_document = false;  // parts of the current one have been given away
   bool at_end = false;
   bool finished = false;  // its last document was given away
+
+  std::uint64_t bytes_read() const {
+    return rows ? rows->bytes_read() : source->packed_bytes_read();
+  }
 
   std::string_view unread() const { return std::string_view(buffer).substr(given); }
 
@@ -87,15 +95,18 @@ Corpus::Corpus(CorpusOptions options) : options_(std::move(options)) {
 Corpus::~Corpus() = default;
 
 bool Corpus::open_next() {
-  if (file_) bytes_read_before_ += file_->source->packed_bytes_read();
+  if (file_) bytes_read_before_ += file_->bytes_read();
   file_.reset();
   if (opened_ == options_.files.size()) return false;
   const std::string& path = options_.files[opened_++];
   file_ = std::make_unique<File>();
   file_->path = &path;
-  file_->jsonl = options_.format == CorpusFormat::kAuto ? is_jsonl(path)
-                                                        : options_.format == CorpusFormat::kJsonl;
-  file_->source = open_bytes(path);
+  file_->format = options_.format == CorpusFormat::kAuto ? format_of(path) : options_.format;
+  if (file_->format == CorpusFormat::kParquet) {
+    file_->rows = open_parquet(path, options_.field);
+  } else {
+    file_->source = open_bytes(path);
+  }
   return true;
 }
 
@@ -103,11 +114,19 @@ bool Corpus::next(Fragment& fragment) {
   if (!file_ && !open_next()) return false;
   do {
     fragment = {.document = documents_, .path = file_->path};
-    if (!(file_->jsonl ? next_line(fragment) : next_text(fragment))) continue;
+    const bool found = file_->rows                             ? next_row(fragment)
+                       : file_->format == CorpusFormat::kJsonl ? next_line(fragment)
+                                                               : next_text(fragment);
+    if (!found) continue;
     documents_ += fragment.last;
     return true;
   } while (open_next());
   return false;
+}
+
+bool Corpus::next_row(Fragment& fragment) {
+  fragment.first = fragment.last = true;
+  return file_->rows->next(fragment.bytes);
 }
 
 bool Corpus::next_line(Fragment& fragment) {
@@ -172,7 +191,7 @@ std::string Corpus::text_of(Fragment fragment) const {
 }
 
 std::uint64_t Corpus::bytes_read() const {
-  return bytes_read_before_ + (file_ ? file_->source->packed_bytes_read() : 0);
+  return bytes_read_before_ + (file_ ? file_->bytes_read() : 0);
 }
 
 std::uint64_t Corpus::total_bytes() const {

@@ -186,5 +186,14 @@ TEST(Corpus, SaysThatZstdIsCutOff) {
 }
 #endif
 
+#ifndef GPT2TRAIN_HAS_PARQUET
+TEST(Corpus, SaysWhatParquetNeeds) {
+  const TempDir dir;
+  write_file(dir / "a.parquet", "PAR1");
+  EXPECT_NE(error_of({.files = {dir / "a.parquet"}}).find("this build lacks Apache Arrow"),
+            std::string::npos);
+}
+#endif
+
 }  // namespace
 }  // namespace gpt2train

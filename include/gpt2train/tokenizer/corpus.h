@@ -1,4 +1,5 @@
-// The documents of text and JSON-lines files, one after the other, in pieces that fit into memory.
+// The documents of text, JSON-lines and Parquet files, one after the other, in pieces that fit into
+// memory.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +10,17 @@
 namespace gpt2train {
 
 enum class CorpusFormat : std::uint8_t {
-  kAuto,   // by name: .jsonl or .ndjson, with .gz or .zst behind it or not, is jsonl, else text
-  kText,   // a file is a document, or several with a delimiter between them
-  kJsonl,  // an object a line, one field of which is a document; empty lines are none
+  kAuto,     // by name: .parquet; .jsonl or .ndjson, with .gz or .zst behind it or not; else text
+  kText,     // a file is a document, or several with a delimiter between them
+  kJsonl,    // an object a line, one field of which is a document; empty lines are none
+  kParquet,  // a row is a document, one column of which is its text; needs Apache Arrow
 };
 
 struct CorpusOptions {
   std::vector<std::string>
       files;  // in this order; "-" is standard input. gzip and zstd are unpacked
   CorpusFormat format = CorpusFormat::kAuto;
-  std::string field = "text";  // of JSON lines
+  std::string field = "text";  // of JSON lines; the column of Parquet
   std::string delimiter =
       {};  // between documents of text; none: a file is one. None follows the last
   bool keep_delimiter = false;   // as the end of its document
@@ -55,6 +57,7 @@ class Corpus {
  private:
   struct File;
   bool open_next();
+  bool next_row(Fragment& fragment);
   bool next_line(Fragment& fragment);
   bool next_text(Fragment& fragment);
 
