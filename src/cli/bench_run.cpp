@@ -7,7 +7,7 @@
 #include <ctime>
 
 #include "gpt2train/train/attention.h"
-#include "src/cli/version.h"
+#include "src/run/version.h"
 
 namespace gpt2train {
 namespace {

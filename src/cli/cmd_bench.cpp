@@ -17,9 +17,9 @@
 #include "src/cli/signals.h"
 #include "src/cli/synthetic_tokens.h"
 #include "src/cli/terminal.h"
-#include "src/cli/version.h"
 #include "src/run/machine.h"
 #include "src/run/run_setup.h"
+#include "src/run/version.h"
 
 namespace gpt2train {
 namespace {

@@ -3,7 +3,7 @@
 
 #include "src/cli/commands.h"
 #include "src/cli/manual.h"
-#include "src/cli/version.h"
+#include "src/run/version.h"
 
 namespace gpt2train {
 

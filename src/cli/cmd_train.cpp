@@ -1,29 +1,18 @@
 // `gpt2train --config FILE`: a training run.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
-#include <filesystem>
-#include <fstream>
-
 #include "gpt2train/config/load.h"
 #include "gpt2train/memory/report.h"
 #include "gpt2train/memory/trace.h"
-#include "gpt2train/train/metrics.h"
-#include "gpt2train/train/metrics_csv.h"
-#include "gpt2train/train/run_page.h"
-#include "gpt2train/train/tensorboard.h"
 #include "src/cli/commands.h"
 #include "src/cli/device_text.h"
 #include "src/cli/options.h"
 #include "src/cli/plan_report.h"
 #include "src/cli/progress.h"
-#include "src/cli/run_directory.h"
 #include "src/cli/signals.h"
 #include "src/cli/tune_run.h"
-#include "src/cli/version.h"
 #include "src/run/machine.h"
-#include "src/run/run_setup.h"
+#include "src/run/run_files.h"
 
 namespace gpt2train {
 namespace {
@@ -45,30 +34,12 @@ TraceTable plans_table(const RunSetup& setup, const Tuning& tuning) {
   return to_table(answer, config, plan);
 }
 
-StartEvent start_of(const RunSetup& setup) {
-  const RunConfig& config = setup.config;
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return {.unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count(),
-          .version = version(),
-          .backend = setup.kernels.name,
-          .device = setup.backend->info().name,
-          .parameters = parameter_count(config.model),
-          .tokens_per_step = config.training.effective_batch() * config.model.block_size,
-          .last_step = config.training.max_iters,
-          .resumed = config.init_from == "resume",
-          .settings = settings_of(config)};
-}
-
 void run(const ConfigOptions& options) {
   for (const std::string& what : ignored_settings(options.file)) fmt::print("ignored: {}\n", what);
   const RunSetup setup(load_config(options));
   const RunConfig& config = setup.config;
   if (!config.memory.trace.empty()) static_cast<void>(trace_format_of(config.memory.trace));
-  prepare_out_dir(config);
-  const bool resuming = config.init_from == "resume";
-  MetricsFile metrics(config.out_dir + "/metrics.jsonl",
-                      resuming ? MetricsFile::Mode::kAppend : MetricsFile::Mode::kFresh);
-  explain_run_directory(config);
+  RunFiles files(config);
   fmt::print("data:  {} training tokens, {} validation tokens\n", setup.train.token_count(),
              setup.val.token_count());
   if (config.attention != Attention::kNative) {
@@ -85,12 +56,7 @@ void run(const ConfigOptions& options) {
 
   CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
   Progress progress(config, memory, *setup.backend);
-  MetricsCsv csv(config.out_dir);  // this and the page read what `metrics` has written
-  RunPage run_page(config.out_dir);
-  std::vector<TrainObserver*> list = {&metrics, &progress, &csv, &run_page};
-  std::optional<TensorBoardFile> tensorboard;
-  if (config.logging.tensorboard) list.push_back(&tensorboard.emplace(config.out_dir));
-  ObserverList observers(list);
+  ObserverList observers({&files.observer(), &progress});
   std::optional<MemoryTrace> trace;
   if (const std::string& path = config.memory.trace; !path.empty()) {
     const bool page = trace_format_of(path) == TraceFormat::kHtml;

@@ -11,8 +11,8 @@
 
 #include "gpt2train/config/load.h"
 #include "gpt2train/core/error.h"
+#include "src/cli/build_text.h"
 #include "src/cli/commands.h"
-#include "src/cli/version.h"
 
 namespace gpt2train {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "src/cli/bench_run.h"
 #include "src/cli/signals.h"
-#include "src/cli/version.h"
+#include "src/run/version.h"
 
 namespace gpt2train {
 namespace {

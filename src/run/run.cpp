@@ -4,10 +4,9 @@
 
 #include "gpt2train/config/load.h"
 #include "gpt2train/memory/trace.h"
-#include "gpt2train/train/metrics.h"
 #include "gpt2train/train/trainer.h"
 #include "src/run/machine.h"
-#include "src/run/run_setup.h"
+#include "src/run/run_files.h"
 
 namespace gpt2train {
 namespace {
@@ -59,18 +58,16 @@ EndEvent train(const RunConfig& config, TrainObserver& observer,
     throw ConfigError("memory.tune", "plans are timed by the program gpt2train alone");
   }
   const RunSetup setup(config);
-  prepare_out_dir(config);
-  MetricsFile metrics(config.out_dir + "/metrics.jsonl", config.init_from == "resume"
-                                                             ? MetricsFile::Mode::kAppend
-                                                             : MetricsFile::Mode::kFresh);
+  RunFiles files(setup.config);
   CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
   std::optional<MemoryTrace> trace;
   if (!config.memory.trace.empty()) trace.emplace(memory, config.memory.trace);
   End end;
-  ObserverList observers({&metrics, &observer, &end});
+  ObserverList observers({&files.observer(), &observer, &end});
   TrainerSetup trainer_setup = setup.trainer_setup(memory, observers);
   trainer_setup.budget_now = setup.budget_now(memory);
   trainer_setup.interrupted = stop;
+  observers.on_start(start_of(setup));
   Trainer trainer(trainer_setup);
   trainer.run();
   trace.reset();  // with the model still in memory

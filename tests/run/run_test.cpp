@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
 
 #include "gpt2train/config/devices.h"
+#include "gpt2train/config/load.h"
 #include "gpt2train/core/error.h"
+#include "gpt2train/train/history.h"
 #include "tests/run/byte_run.h"
 
 namespace gpt2train {
@@ -26,8 +29,10 @@ std::string message_of(const Work& work) {
 class Watch final : public TrainObserver {
  public:
   explicit Watch(std::int64_t last) : last_(last) {}
+  void on_start(const StartEvent& event) override { start = event; }
   void on_plan(const PlanEvent& event) override { plan = event.plan; }
   void on_step(const StepEvent& event) override { done = event.step == last_; }
+  StartEvent start = {};
   Plan plan = {};
   bool done = false;
 
@@ -83,6 +88,26 @@ TEST(Run, EndsAndIsSavedWhereStopSaysSo) {
   EXPECT_NE(
       message_of<CheckpointError>([&] { train(run.config, watch); }).find("holds checkpoints"),
       std::string::npos);
+}
+
+TEST(Run, LeavesWhatTheProgramLeaves) {
+  ByteRun run;
+  run.config.logging.tensorboard = true;
+  Watch watch(-1);
+  train(run.config, watch);
+  EXPECT_EQ(watch.start.last_step, run.config.training.max_iters);
+  EXPECT_EQ(watch.start.parameters, parameter_count(run.config.model));
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(run.config.out_dir)) {
+    const std::string name = entry.path().filename();
+    names.insert(name.substr(0, name.find(".tfevents")));
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"README.txt", "config.yaml", "events.out", "metrics.csv",
+                                          "metrics.jsonl", "run.html", "step-00000004"}));
+  EXPECT_EQ(settings_of(load_settings(run.config.out_dir + "/config.yaml")), watch.start.settings);
+  RunHistory history;
+  read_metrics(run.config.out_dir + "/metrics.jsonl", history);
+  EXPECT_EQ(history.record().start.value_or(StartEvent{}).settings, watch.start.settings);
 }
 
 TEST(Run, DoesNotTune) {

@@ -12,10 +12,10 @@
 
 namespace gpt2train {
 
-// What a reader of the others needs to know once. Of the program, not of the Trainer.
+// What a reader of the others needs to know once. Told before the Trainer is made.
 struct StartEvent {
   std::int64_t unix_seconds = 0;  // now, UTC
-  std::string version = {};       // of the program
+  std::string version = {};       // of gpt2train
   std::string backend = {};       // "cpu"
   std::string device = {};        // "AMD EPYC 7B13, 4 threads"
   std::int64_t parameters = 0;

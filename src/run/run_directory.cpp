@@ -1,9 +1,9 @@
-#include "src/cli/run_directory.h"
+#include "src/run/run_directory.h"
 
 #include <fstream>
 
 #include "gpt2train/config/load.h"
-#include "src/cli/version.h"
+#include "src/run/version.h"
 
 namespace gpt2train {
 namespace {

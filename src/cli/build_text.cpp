@@ -1,14 +1,10 @@
-#include "src/cli/version.h"
+#include "src/cli/build_text.h"
 
 #include <fmt/format.h>
 
-#include "src/cli/version_text.h"
+#include "src/run/version.h"
 
 namespace gpt2train {
-
-const char* version() {
-  return GPT2TRAIN_VERSION;
-}
 
 std::string version_and_build() {
 #ifdef __clang__
