@@ -39,10 +39,11 @@ RunPlan plan_run(const RunConfig& config);
 
 // Trains until max_iters, and leaves in out_dir what the program does: checkpoints, metrics.jsonl,
 // metrics.csv, run.html and so on. `stop`, where given, is asked before each micro-batch, and once
-// it says yes the run is saved and ends; the step under way is abandoned. Returns what `observer` is told by on_end. What an observer throws ends the run
-// as it stands. Throws ConfigError (for memory.tune, too: only the program tunes), DataError,
-// CheckpointError (an out_dir that holds another run's), DeviceError, and OutOfMemoryError with
-// advice where not even the smallest plan fits.
+// it says yes the run is saved and ends; the step under way is abandoned. Returns what `observer`
+// is told by on_end. What an observer throws ends the run as it stands. Throws ConfigError (for
+// memory.tune, too: only the program tunes), DataError, CheckpointError (an out_dir that holds
+// another run's), DeviceError, and OutOfMemoryError with advice where not even the smallest plan
+// fits.
 EndEvent train(const RunConfig& config, TrainObserver& observer,
                const std::function<bool()>& stop = {});
 
