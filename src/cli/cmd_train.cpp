@@ -11,6 +11,7 @@
 #include "src/cli/progress.h"
 #include "src/cli/signals.h"
 #include "src/cli/tune_run.h"
+#include "src/run/evaluation_text.h"
 #include "src/run/machine.h"
 #include "src/run/run_files.h"
 
@@ -38,6 +39,7 @@ void run(const ConfigOptions& options) {
   for (const std::string& what : ignored_settings(options.file)) fmt::print("ignored: {}\n", what);
   const RunSetup setup(load_config(options));
   const RunConfig& config = setup.config;
+  const SampleText sample = evaluation_text(config, signal_seen);
   if (!config.memory.trace.empty()) static_cast<void>(trace_format_of(config.memory.trace));
   RunFiles files(config);
   fmt::print("data:  {} training tokens, {} validation tokens\n", setup.train.token_count(),
@@ -66,6 +68,7 @@ void run(const ConfigOptions& options) {
   trainer_setup.budget_now = setup.budget_now(memory);
   trainer_setup.plans = tuning.plans;
   trainer_setup.interrupted = signal_seen;
+  trainer_setup.sample = sample;
   trainer_setup.peak_flops_per_second = peak_flops;
   observers.on_start(start_of(setup));
   Trainer trainer(trainer_setup);

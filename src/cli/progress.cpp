@@ -131,6 +131,7 @@ void Progress::on_progress(const char* what, std::int64_t step, std::int64_t don
 void Progress::on_evaluation(const EvalEvent& event) {
   line(fmt::format("step {}: train loss {:.4f}, val loss {:.4f}", event.step, event.train_loss,
                    event.val_loss));
+  if (!event.sample.empty()) line("---------------\n" + event.sample + "\n---------------");
 }
 
 void Progress::on_out_of_memory(const OutOfMemoryEvent& event) {

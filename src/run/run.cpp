@@ -5,6 +5,7 @@
 #include "gpt2train/config/load.h"
 #include "gpt2train/memory/trace.h"
 #include "gpt2train/train/trainer.h"
+#include "src/run/evaluation_text.h"
 #include "src/run/machine.h"
 #include "src/run/run_files.h"
 
@@ -58,6 +59,7 @@ EndEvent train(const RunConfig& config, TrainObserver& observer,
     throw ConfigError("memory.tune", "plans are timed by the program gpt2train alone");
   }
   const RunSetup setup(config);
+  const SampleText sample = evaluation_text(setup.config, stop);
   RunFiles files(setup.config);
   CachingAllocator memory(setup.backend->upstream(), setup.budget_bytes, config.memory.segments);
   std::optional<MemoryTrace> trace;
@@ -67,6 +69,7 @@ EndEvent train(const RunConfig& config, TrainObserver& observer,
   TrainerSetup trainer_setup = setup.trainer_setup(memory, observers);
   trainer_setup.budget_now = setup.budget_now(memory);
   trainer_setup.interrupted = stop;
+  trainer_setup.sample = sample;
   observers.on_start(start_of(setup));
   Trainer trainer(trainer_setup);
   trainer.run();

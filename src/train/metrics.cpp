@@ -80,12 +80,13 @@ void MetricsFile::on_step(const StepEvent& event) {
 }
 
 void MetricsFile::on_evaluation(const EvalEvent& event) {
-  write(Json{{"event", "eval"},
-             {"step", event.step},
-             {"train_loss", event.train_loss},
-             {"val_loss", event.val_loss},
-             {"seconds", event.seconds}}
-            .dump());
+  Json json = {{"event", "eval"},
+               {"step", event.step},
+               {"train_loss", event.train_loss},
+               {"val_loss", event.val_loss},
+               {"seconds", event.seconds}};
+  if (!event.sample.empty()) json["sample"] = event.sample;
+  write(json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 void MetricsFile::on_out_of_memory(const OutOfMemoryEvent& event) {

@@ -5,6 +5,7 @@
 #include "gpt2train/memory/upstream.h"
 #include "gpt2train/ops/exec.h"
 #include "gpt2train/train/evaluate.h"
+#include "gpt2train/train/evaluation_sample.h"
 #include "gpt2train/train/state.h"
 #include "gpt2train/train/step.h"
 #include "gpt2train/train/timeline.h"
@@ -25,6 +26,7 @@ std::int64_t dry_round(const Exec& exec, const RunConfig& config, const Plan& pl
     for (const char* split : {"train", "val"}) {
       static_cast<void>(evaluate_split(exec, config, plan, state, nullptr, split, {}));
     }
+    static_cast<void>(write_sample({exec, config, state.weights()}, {}));
   }
   { const PhaseScope checkpoint(memory, Phase::kCheckpoint); }  // which takes nothing of its own
   if (run_ends_at(config, iteration)) return iteration;

@@ -166,6 +166,7 @@ class Reader {
     get(json, "train_loss", event.train_loss);
     get(json, "val_loss", event.val_loss);
     get(json, "seconds", event.seconds);
+    get(json, "sample", event.sample);
     observer_.on_evaluation(event);
   }
 

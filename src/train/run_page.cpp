@@ -24,6 +24,7 @@ constexpr std::string_view kRunCharts =
     ;
 constexpr std::string_view kRunDataMark = "/*DATA*/";
 constexpr std::size_t kMostEvaluations = 1000;  // on a page; more than it has pixels
+constexpr std::size_t kMostSamples = 50;        // the newest
 
 // A JSON list of what `write(out, item)` makes of each item.
 template <class List, class Write>
@@ -175,6 +176,14 @@ std::string data_of(const RunRecord& record, const PageFacts& facts) {
   const auto write_evaluation = [](auto at, const EvalEvent& each) {
     fmt::format_to(at, "[{},{},{}]", each.step, number(each.train_loss), number(each.val_loss));
   };
+  std::vector<std::pair<std::int64_t, std::string_view>> samples;
+  for (const EvalEvent& each : record.evaluations) {
+    if (!each.sample.empty()) samples.emplace_back(each.step, each.sample);
+  }
+  if (samples.size() > kMostSamples) samples.erase(samples.begin(), samples.end() - kMostSamples);
+  const auto write_text = [](auto at, const auto& each) {
+    fmt::format_to(at, "[{},{}]", each.first, json_string(each.second));
+  };
   const auto write_memory = [](auto at, const MemorySpan& span) {
     fmt::format_to(at, "[{},{}", span.step, span.budget_bytes);
     for (const std::size_t bytes : span.peak_by_category) fmt::format_to(at, ",{}", bytes);
@@ -186,13 +195,13 @@ std::string data_of(const RunRecord& record, const PageFacts& facts) {
   return fmt::format(
       "{{\"name\":{},\"state\":{},\"written\":{},\"budget\":{},\"grad_clip\":{},\n\"tiles\":{},\n"
       "\"tags\":[{}],\n\"steps\":{},\n\"evaluations\":{},\n\"memory\":{},\n\"occurrences\":{},\n"
-      "\"samples\":[],\n\"machine\":{},\n\"settings\":{}}}",
+      "\"samples\":{},\n\"machine\":{},\n\"settings\":{}}}",
       json_string(facts.name), json_string(facts.state), facts.unix_seconds,
       record.memory.empty() ? 0 : record.memory.back().budget_bytes,
       record.start ? grad_clip_of(*record.start) : "0", cells_json(tiles_of(record)), tags,
       json_list(record.steps, write_steps), json_list(evaluations_of(record), write_evaluation),
       json_list(record.memory, write_memory), json_list(record.occurrences, write_occurrence),
-      cells_json(machine_of(record)), cells_json(settings));
+      json_list(samples, write_text), cells_json(machine_of(record)), cells_json(settings));
 }
 
 }  // namespace

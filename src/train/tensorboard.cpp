@@ -172,9 +172,11 @@ void TensorBoardFile::on_step(const StepEvent& event) {
 }
 
 void TensorBoardFile::on_evaluation(const EvalEvent& event) {
-  write_summary(event.step, scalar("eval/train_loss", event.train_loss) +
-                                scalar("eval/val_loss", event.val_loss) +
-                                scalar("eval/seconds", event.seconds));
+  std::string summary = scalar("eval/train_loss", event.train_loss) +
+                        scalar("eval/val_loss", event.val_loss) +
+                        scalar("eval/seconds", event.seconds);
+  if (!event.sample.empty()) summary += verbatim("eval/sample", event.sample);
+  write_summary(event.step, summary);
 }
 
 void TensorBoardFile::on_out_of_memory(const OutOfMemoryEvent& event) {

@@ -256,10 +256,12 @@ std::optional<EvalEvent> Trainer::evaluate() {
     const std::optional<float> train = loss(setup_.train_eval_data, "train");
     const std::optional<float> val = train ? loss(setup_.val_data, "val") : std::nullopt;
     if (!val) return std::nullopt;
+    std::string sample = write_sample({exec_, config_, state_->weights()}, setup_.sample);
     return EvalEvent{.step = position_.iteration,
                      .train_loss = *train,
                      .val_loss = *val,
-                     .seconds = timer.seconds()};
+                     .seconds = timer.seconds(),
+                     .sample = std::move(sample)};
   });
 }
 

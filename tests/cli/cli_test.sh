@@ -78,7 +78,9 @@ run() { "$program" --config tiny.yaml "$@"; }
 start() { exec "$program" --config tiny.yaml "$@"; }  # with &: then $! is the program itself
 
 # ---- the main job ------------------------------------------------------------------------------
-run >log.txt 2>&1 || fail "training: $(tail -n 2 log.txt)"
+run --sample_tokens=40 --tensorboard=true >log.txt 2>&1 || fail "training: $(tail -n 2 log.txt)"
+grep -q '"event":"eval","step":20.*"sample":"[^"]' out/metrics.jsonl || fail "no sample at the last evaluation"
+[ "$(grep -c '^---------------$' log.txt)" = 6 ] || fail "not three samples on the screen: $(cat log.txt)"
 grep -q 'step 20: train loss' log.txt || fail "no evaluation at the end"
 [ -d out/step-00000020 ] || fail "no checkpoint of the end"
 [ "$(grep -c '"event":"step"' out/metrics.jsonl)" = 20 ] || fail "metrics.jsonl has not 20 steps"

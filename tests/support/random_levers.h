@@ -105,6 +105,7 @@ class RandomLevers {
         {"evaluation.eval_interval", {1, 2, 100}},
         {"evaluation.eval_iters", {1, 2}},
         {"evaluation.eval_micro_batch", {0, 1, 5}},
+        {"evaluation.sample_tokens", {0, 0, 1, 3, 40}},
         {"checkpoint.checkpoint_interval", {1, 0, 100}},
         {"memory.recompute_layers", {0, 1, 2}},
         {"memory.logits_rows", {1, 8, 50, 1024}}};

@@ -131,6 +131,9 @@ class TinyRun {
             .val_data = *eval_data,
             .observer = recorder,
             .interrupted = interrupted,
+            .sample = {.next = [](std::int64_t index, std::span<const float>)
+                           -> std::optional<std::int32_t> { return index % 5; },
+                       .text_of = [](std::int32_t token) { return std::to_string(token); }},
             .peak_flops_per_second = 0.0};
   }
 

@@ -43,6 +43,23 @@ TEST(Trainer, EvaluatesAtTheStartAtIntervalsAndAtTheEnd) {
   EXPECT_EQ(at, (std::vector<std::int64_t>{0, 2, 4, 5}));
 }
 
+TEST(Trainer, WritesATextAtEachEvaluationWhereItIsAskedFor) {
+  RunConfig config = tiny_config();
+  TinyRun silent(config);
+  Trainer(silent.setup()).run();
+  EXPECT_EQ(silent.recorder.evaluations.front().sample, "");
+  config.evaluation.sample_tokens = 12;  // past block_size
+  TinyRun run(config);
+  Trainer(run.setup()).run();
+  ASSERT_EQ(run.recorder.evaluations.size(), 3u);
+  for (const EvalEvent& event : run.recorder.evaluations) EXPECT_EQ(event.sample, "012340123401");
+  EXPECT_GT(run.recorder.end->stats.peak_by_phase[static_cast<std::size_t>(Phase::kSampling)], 0u);
+  test::expect_as_predicted(*run.recorder.end);
+  // And changes nothing.
+  EXPECT_EQ(run.recorder.steps.back().loss, silent.recorder.steps.back().loss);
+  EXPECT_EQ(run.recorder.evaluations.back().val_loss, silent.recorder.evaluations.back().val_loss);
+}
+
 TEST(Trainer, EvalOnlyStopsAfterTheFirst) {
   RunConfig config = tiny_config();
   config.evaluation.eval_only = true;

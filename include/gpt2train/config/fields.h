@@ -58,6 +58,8 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(data, train, "training tokens: a file or a glob of files", kNotEmpty);
   GPT2_FIELD(data, val, "validation tokens: a file or a glob of files", kNotEmpty);
   GPT2_FIELD(data, format, "of token files; auto goes by content, then by name");
+  GPT2_FIELD(data, vocab,
+             "directory of the vocabulary, to show samples as text; empty: as beside train");
 
   visit.section("training");
   auto& training = top.training;
@@ -73,6 +75,8 @@ void visit_fields(Visitor&& visit, Config& top) {
   GPT2_FIELD(evaluation, eval_micro_batch, "sequences at a time, at most; 0: as in training",
              kCountOrZero);
   GPT2_FIELD(evaluation, eval_only, "stop after the first evaluation");
+  GPT2_FIELD(evaluation, sample_tokens, "tokens of a text to write at each evaluation; 0: none",
+             kCountOrZero);
 
   visit.section("optimizer");
   auto& optimizer = top.optimizer;

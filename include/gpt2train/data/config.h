@@ -17,6 +17,7 @@ struct DataConfig {
   std::string train = "data/openwebtext/train.bin";  // a file or a glob of files
   std::string val = "data/openwebtext/val.bin";
   TokenFormat format = TokenFormat::kAuto;
+  std::string vocab = {};  // a directory; for what is shown as text, not for training
 };
 
 }  // namespace gpt2train

@@ -26,6 +26,7 @@ struct EvaluationConfig {
   std::int64_t eval_iters = 200;      // batches of batch_size sequences, on each split
   std::int64_t eval_micro_batch = 0;  // sequences at a time, at most; 0: the plan's micro-batch
   bool eval_only = false;             // stop after the first evaluation
+  std::int64_t sample_tokens = 0;     // of a text that is written at each; 0: none
 };
 
 struct OptimizerConfig {

@@ -15,6 +15,7 @@
 #include "gpt2train/ops/exec.h"
 #include "gpt2train/ops/pinned_upstream.h"
 #include "gpt2train/train/checkpoint.h"
+#include "gpt2train/train/evaluation_sample.h"
 #include "gpt2train/train/observer.h"
 #include "gpt2train/train/plan.h"
 #include "gpt2train/train/run_config.h"
@@ -40,6 +41,7 @@ struct TrainerSetup {
   // What the budget would be if the run began now, its own memory included; empty: it stays.
   std::function<std::size_t()> budget_now = {};
   std::function<bool()> interrupted = {};  // a signal arrived: save and stop
+  SampleText sample = {};                  // where evaluation.sample_tokens asks for one
   double peak_flops_per_second = 0.0;      // measured matrix rate, for MFU; 0: not known
 };
 

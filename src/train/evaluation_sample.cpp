@@ -1,0 +1,23 @@
+#include "gpt2train/train/evaluation_sample.h"
+
+#include "gpt2train/core/error.h"
+#include "gpt2train/train/sampling.h"
+
+namespace gpt2train {
+
+std::string write_sample(const InferenceModel& model, const SampleText& sample) {
+  const std::int64_t tokens = model.config.evaluation.sample_tokens;
+  if (tokens == 0) return {};
+  GPT2_CHECK(model.exec.dry_run() || (sample.next && sample.text_of), "no way to write a sample");
+  std::string text;
+  SamplingTask task{.prompt = {sample.first_token}, .max_new_tokens = tokens};
+  task.next = [&](std::int64_t, std::int64_t index, std::span<const float> logits) {
+    const std::optional<std::int32_t> token = sample.next(index, logits);
+    if (token) text += sample.text_of(*token);
+    return token;
+  };
+  sample_texts(model, task, 1);
+  return text;
+}
+
+}  // namespace gpt2train
