@@ -8,7 +8,9 @@
 #include "gpt2train/train/checkpoint.h"
 #include "gpt2train/train/export.h"
 #include "src/cli/commands.h"
+#include "src/cli/model_options.h"
 #include "src/cli/options.h"
+#include "src/run/trained_model.h"
 
 namespace gpt2train {
 namespace {
@@ -28,21 +30,9 @@ const std::map<std::string, ExportFormat> kFormats = {{"hf", ExportFormat::kHugg
 const std::map<std::string, DType> kDTypes = {
     {"float32", DType::kFloat32}, {"bfloat16", DType::kBFloat16}, {"float16", DType::kFloat16}};
 
-std::string whole_checkpoint(const CommandOptions& options) {
-  if (options.checkpoint.empty()) {
-    std::vector<std::string> rejected;
-    const FoundCheckpoint found = newest_whole_checkpoint(options.out_dir, rejected);
-    for (const std::string& problem : rejected) fmt::print(stderr, "skipped {}\n", problem);
-    return found.path;
-  }
-  if (const auto problem = checkpoint_problem(options.checkpoint)) {
-    throw CheckpointError(options.checkpoint, *problem);
-  }
-  return options.checkpoint;
-}
-
 void run(const CommandOptions& options) {
-  const std::string checkpoint = whole_checkpoint(options);
+  const std::string checkpoint =
+      whole_checkpoint(options.out_dir, options.checkpoint, note_on_stderr);
   const RunConfig config =
       parse_config(read_checkpoint_config(checkpoint), checkpoint + "/config.yaml", {});
   const std::vector<std::string> files = export_checkpoint(checkpoint, config,

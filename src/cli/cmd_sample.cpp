@@ -67,14 +67,13 @@ class SamplePrinter {
       : options_(options), prompt_(std::move(prompt)) {}
 
   void add(std::int64_t sample, std::int32_t token, const std::string& text) {
-    if (streams() && samples_.empty()) write(prompt_);
-    Sample& each = samples_[sample];
+    Sample& each = begun(sample);
     each.tokens.push_back(token);
     each.text += text;
     if (streams()) write(text);
     ++token_count_;
   }
-  void end_of_text(std::int64_t sample) { samples_[sample].at_end_of_text = true; }
+  void end_of_text(std::int64_t sample) { begun(sample).at_end_of_text = true; }
 
   void done(std::int64_t sample) {
     const Sample each = samples_[sample];
@@ -93,6 +92,11 @@ class SamplePrinter {
   std::int64_t token_count() const { return token_count_; }
 
  private:
+  Sample& begun(std::int64_t sample) {
+    const auto [found, fresh] = samples_.try_emplace(sample);
+    if (fresh && streams()) write(prompt_);
+    return found->second;
+  }
   bool streams() const { return options_.batch == 1 && !options_.json; }
   static void write(const std::string& text) {
     std::fwrite(text.data(), 1, text.size(), stdout);

@@ -1,6 +1,7 @@
 // Which reader a file is for, and one way to name what they all find.
 #include "gpt2train/data/weights_file.h"
 
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -30,6 +31,14 @@ WeightsFile parse_any(const std::string& path, std::span<const std::byte> bytes,
                       std::vector<std::shared_ptr<const void>> owners) {
   if (is_zip(bytes)) return parse_torch_file(path, bytes, std::move(owners));
   if (is_llmc_model(bytes)) return parse_llmc_model(path, bytes, std::move(owners));
+  // A pickle in the open, whose first value is a number of ten bytes.
+  constexpr std::string_view kOldTorch = "\x80\x02\x8A\x0A";
+  if (bytes.size() >= kOldTorch.size() &&
+      std::memcmp(bytes.data(), kOldTorch.data(), kOldTorch.size()) == 0) {
+    throw DataError(path,
+                    "is torch.save's format from before PyTorch 1.6: load it with PyTorch and save "
+                    "it again");
+  }
   // Safetensors have no magic number, but their JSON begins here.
   if (bytes.size() > 8 && bytes[8] != std::byte{'{'}) {
     throw DataError(path,

@@ -38,6 +38,10 @@ std::string Sampler::sample(const SampleRequest& request,
     throw ConfigError("max_new_tokens",
                       concat("is ", request.max_new_tokens, ", expected 1 or more"));
   }
+  if (!(request.draw.temperature >= 0.0)) {
+    throw ConfigError("temperature",
+                      concat("is ", request.draw.temperature, ", expected 0 or more"));
+  }
   TextCodec& codec = *model_->codec;
   const auto end_of_text = request.stop_at_eot ? codec.end_of_text() : std::nullopt;
   if (request.stop_at_eot && !end_of_text) {

@@ -16,8 +16,9 @@ class ByteCodec final : public TextCodec {
     for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
     return tokens;
   }
+  // A model may have more tokens than there are bytes.
   std::string decode(std::int32_t token) const override {
-    return std::string(1, static_cast<char>(token));
+    return token < 256 ? std::string(1, static_cast<char>(token)) : "";
   }
   std::optional<std::int32_t> end_of_text() const override { return std::nullopt; }
 };

@@ -9,6 +9,20 @@
 
 namespace gpt2train {
 
+std::string whole_checkpoint(const std::string& out_dir, const std::string& checkpoint,
+                             const std::function<void(const std::string&)>& note) {
+  if (checkpoint.empty()) {
+    std::vector<std::string> rejected;
+    const FoundCheckpoint found = newest_whole_checkpoint(out_dir, rejected);
+    for (const std::string& problem : rejected) note("skipped " + problem);
+    return found.path;
+  }
+  if (const auto problem = checkpoint_problem(checkpoint)) {
+    throw CheckpointError(checkpoint, *problem);
+  }
+  return checkpoint;
+}
+
 TrainedModel::Source TrainedModel::find(const ModelSource& source, const Note& note) {
   std::vector<Override> overrides;
   for (const auto& [key, value] : {std::pair("memory.limit", source.limit),
@@ -22,17 +36,19 @@ TrainedModel::Source TrainedModel::find(const ModelSource& source, const Note& n
   if (!source.init_from.empty()) {
     RunConfig config = load_config(source.config, overrides);
     const std::string path = find_weights(source.init_from);
-    if (source.config.empty()) config.model = model_of(open_weights(path), config.model);
+    if (source.config.empty()) {
+      const WeightsFile file = open_weights(path);
+      if (!file.n_head || file.activation.empty()) {
+        throw ConfigError("--config", concat(path,
+                                             " does not tell the number of heads and the form of "
+                                             "GELU: name settings that do, or a directory with "
+                                             "config.json"));
+      }
+      config.model = model_of(file, config.model);
+    }
     return {.config = std::move(config), .weights = path, .is_checkpoint = false};
   }
-  std::string path = source.checkpoint;
-  if (path.empty()) {
-    std::vector<std::string> rejected;
-    path = newest_whole_checkpoint(source.out_dir, rejected).path;
-    for (const std::string& problem : rejected) note("skipped " + problem);
-  } else if (const auto problem = checkpoint_problem(path)) {
-    throw CheckpointError(path, *problem);
-  }
+  const std::string path = whole_checkpoint(source.out_dir, source.checkpoint, note);
   return {.config = parse_config(read_checkpoint_config(path), path + "/config.yaml", overrides),
           .weights = path + "/model.safetensors",
           .is_checkpoint = true};

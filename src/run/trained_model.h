@@ -13,13 +13,19 @@
 
 namespace gpt2train {
 
+// The directory `checkpoint`; where it is empty, the newest whole one of the run in out_dir, and
+// `note` is told of those that were skipped. Throws CheckpointError.
+std::string whole_checkpoint(const std::string& out_dir, const std::string& checkpoint,
+                             const std::function<void(const std::string&)>& note);
+
 class TrainedModel {
  public:
   // Something the user should know that is no error, such as a checkpoint that was skipped.
   using Note = std::function<void(const std::string&)>;
 
-  // Reads settings and opens the device; takes no memory there. Throws ConfigError, CheckpointError
-  // and DeviceError.
+  // Reads settings and opens the device; takes no memory there. Throws ConfigError (also where
+  // neither weights nor settings tell all of the model), DataError, CheckpointError and
+  // DeviceError.
   TrainedModel(const ModelSource& source, Note note);
 
   const RunConfig& config() const { return config_; }

@@ -47,8 +47,8 @@ ChoiceScore score_choices(const InferenceModel& model, std::span<const ChoiceExa
                    [](const Ending* a, const Ending* b) { return a->inputs() > b->inputs(); });
   if (!order.empty() && order.front()->inputs() > model.config.model.block_size) {
     throw ConfigError("block_size",
-                      concat("is ", model.config.model.block_size, ", the longest question has ",
-                             order.front()->inputs(), " tokens"));
+                      concat("is ", model.config.model.block_size, ", of the longest question ",
+                             order.front()->inputs(), " tokens are to be read"));
   }
   const std::int64_t all = std::ssize(order);
   for (std::int64_t first = 0; first < all; first += rows) {

@@ -177,14 +177,18 @@ ModelConfig model_of(const WeightsFile& file, const ModelConfig& otherwise) {
   ModelConfig model = otherwise;
   const std::vector<std::int64_t>& wte = matrix_shape(tensors, "wte.weight");
   const std::vector<std::int64_t>& wpe = matrix_shape(tensors, "wpe.weight");
-  if (wte[1] != wpe[1] || wte[1] < 1) {
+  if (wte[1] != wpe[1] || std::min({wte[0], wte[1], wpe[0]}) < 1) {
     throw DataError(tensors.path(), concat("wte.weight ", shape_text(wte), " and wpe.weight ",
                                            shape_text(wpe), " are not tables of one width"));
+  }
+  if (file.n_head && (*file.n_head < 1 || wte[1] % *file.n_head != 0)) {
+    throw DataError(tensors.path(), concat(*file.n_head, " heads for a width of ", wte[1]));
   }
   model.vocab_size = wte[0];
   model.n_embd = wte[1];
   model.block_size = wpe[0];
-  model.n_layer = 0;
+  static_cast<void>(tensors.at("h.0.ln_1.weight"));
+  model.n_layer = 1;
   while (tensors.tensors().contains(concat("h.", model.n_layer, ".ln_1.weight"))) ++model.n_layer;
   model.bias = tensors.tensors().contains("ln_f.bias");
   model.n_head = file.n_head.value_or(otherwise.n_head);

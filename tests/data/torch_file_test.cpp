@@ -225,6 +225,7 @@ TEST(ZipReader, RejectsDamage) {
   expect_error(with(good, place, std::uint64_t{3}), "not where the directory says");
   expect_error(zip_of({{"a", "1"}, {"a", "2"}}), "\"a\" is there twice");
   expect_error(zip_of({{"a", "1"}}), "without data.pkl");
+  expect_error("\x80\x02\x8A\x0Al\xFC\x9C and so on", "before PyTorch 1.6");
 }
 
 TEST(ZipReader, RejectsEntriesThatOverlap) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "gpt2train/core/error.h"
+#include "src/run/text_codec.h"
 #include "tests/run/byte_run.h"
 
 namespace gpt2train {
@@ -43,6 +44,7 @@ TEST_F(SamplerOfARun, RefusesWhatTheModelHasNoTokensFor) {
   EXPECT_THROW(sampler.sample({.prompt = ""}), ConfigError);
   EXPECT_THROW(sampler.sample({.max_new_tokens = 0}), ConfigError);
   EXPECT_THROW(sampler.sample({.stop_at_eot = true}), ConfigError);
+  EXPECT_THROW(sampler.sample({.draw = {.temperature = -1.0}}), ConfigError);
 }
 
 TEST_F(SamplerOfARun, TellsOfCheckpointsThatItSkipped) {
@@ -51,6 +53,27 @@ TEST_F(SamplerOfARun, TellsOfCheckpointsThatItSkipped) {
   const Sampler sampler(source());
   ASSERT_EQ(sampler.notes().size(), 1u);
   EXPECT_NE(sampler.notes()[0].find("skipped " + newer), std::string::npos) << sampler.notes()[0];
+}
+
+// Its files are weights like anyone's, and their shapes do not tell heads and GELU.
+TEST_F(SamplerOfARun, DoesNotGuessWhatWeightsDoNotTell) {
+  const std::string weights = run_.config.out_dir + "/step-00000004";
+  try {
+    Sampler({.init_from = weights});
+    FAIL() << "of how many heads?";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("the number of heads"), std::string::npos);
+  }
+  const Sampler told({.init_from = weights, .config = run_.config.out_dir + "/config.yaml"});
+  EXPECT_EQ(told.config().model, run_.config.model);
+}
+
+TEST(TextOfBytes, HasNothingForTokensBeyondThem) {
+  RunConfig config;
+  config.data.format = TokenFormat::kBytes;
+  const std::unique_ptr<TextCodec> codec = text_codec(config, "");
+  EXPECT_EQ(codec->decode(255), "\xFF");
+  EXPECT_EQ(codec->decode(256 + 'a'), "");
 }
 
 TEST(Sampler, NeedsACheckpoint) {

@@ -280,6 +280,21 @@ TEST_F(FitWeights, TakesTheFirstPositionsOfALongerTable) {
   EXPECT_NE(fitted.notes[0].find("of 8 positions the first 3"), std::string::npos);
 }
 
+TEST_F(FitWeights, RefusesFilesThatAreNoModel) {
+  for (const std::int64_t heads : {-1, 0, 3}) {
+    WeightsFile wrong = file();
+    wrong.n_head = heads;
+    EXPECT_THROW(static_cast<void>(model_of(wrong, config_)), DataError) << heads << " heads of 16";
+  }
+  const WeightsFile no_tokens = with("wte.weight", {0, 16}, 0.0f);
+  EXPECT_THROW(static_cast<void>(model_of(no_tokens, config_)), DataError);
+  WeightsFile no_blocks = file();
+  auto tensors = no_blocks.tensors.tensors();
+  std::erase_if(tensors, [](const auto& entry) { return entry.first.starts_with("h."); });
+  no_blocks.tensors = {no_blocks.tensors.path(), no_blocks.tensors.owners(), tensors};
+  EXPECT_THROW(static_cast<void>(model_of(no_blocks, config_)), DataError);
+}
+
 TEST_F(FitWeights, LeavesOutNoBiasThatCounts) {
   ModelConfig config = config_;
   config.bias = false;

@@ -47,7 +47,7 @@ class Sampler {
 
   // What goes on from the prompt, without it. `on_piece`, where given, is told each token's part as
   // it is drawn, not always whole characters. Throws ConfigError for a prompt that the model has no
-  // tokens for, and OutOfMemoryError.
+  // tokens for and for a temperature below 0, and OutOfMemoryError.
   std::string sample(const SampleRequest& request,
                      const std::function<void(std::string_view)>& on_piece = {}) const;
 
