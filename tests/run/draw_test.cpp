@@ -17,11 +17,12 @@ std::vector<float> logits() {
 }
 
 // How often each token is drawn in 4,000 draws, as shares.
-std::map<std::int32_t, double> shares(const DrawSettings& settings) {
+std::map<std::int32_t, double> shares(const DrawSettings& settings,
+                                      const std::vector<float>& values = logits()) {
   constexpr int kDraws = 4000;
   std::map<std::int32_t, double> result;
   for (int i = 0; i < kDraws; ++i) {
-    result[draw_token(logits(), settings, i % 7, i / 7)] += 1.0 / kDraws;
+    result[draw_token(values, settings, i % 7, i / 7)] += 1.0 / kDraws;
   }
   return result;
 }
@@ -49,6 +50,8 @@ TEST(DrawToken, TakesTheLargestAtTemperatureZero) {
   const auto drawn = shares({.temperature = 0.0});
   EXPECT_EQ(drawn.size(), 1u);
   EXPECT_TRUE(drawn.contains(1));
+  EXPECT_TRUE(shares({.temperature = 0.0}, {1.0f, 3.0f, 3.0f}).contains(1))
+      << "of equals the first";
 }
 
 TEST(DrawToken, LeavesOutAllButTheKLargest) {
@@ -58,12 +61,21 @@ TEST(DrawToken, LeavesOutAllButTheKLargest) {
   EXPECT_NEAR(drawn.at(3), 3.0 / 7.0, kNear);
 }
 
+TEST(DrawToken, KeepsTheLargestAloneAndAllThatEqualTheKth) {
+  EXPECT_EQ(shares({.temperature = 1.0, .top_k = 1}).size(), 1u);
+  EXPECT_EQ(shares({.temperature = 1.0, .top_k = 2}, {0.0f, -1.0f, 0.0f, 0.0f}).size(), 3u);
+}
+
 TEST(DrawToken, KeepsTheLikeliestThatReachTheShare) {
   EXPECT_EQ(shares({.temperature = 1.0, .top_k = 0, .top_p = 0.0}).size(), 1u);
   EXPECT_EQ(shares({.temperature = 1.0, .top_k = 0, .top_p = 0.39}).size(), 1u);
   EXPECT_EQ(shares({.temperature = 1.0, .top_k = 0, .top_p = 0.41}).size(), 2u);
   EXPECT_EQ(shares({.temperature = 1.0, .top_k = 0, .top_p = 0.71}).size(), 3u);
   EXPECT_EQ(shares({.temperature = 1.0, .top_k = 0, .top_p = 1.0}).size(), 4u);
+  // Two of four equal ones have a half, to the bit.
+  const auto halved =
+      shares({.temperature = 1.0, .top_k = 0, .top_p = 0.5}, {0.0f, 0.0f, 0.0f, 0.0f});
+  EXPECT_EQ(halved.size(), 2u);
 }
 
 // 4/7 of what is left by top_k is below 0.6; 0.4 of all would be below 0.41.
