@@ -179,7 +179,7 @@ ModelConfig model_of(const WeightsFile& file, const ModelConfig& otherwise) {
   const std::vector<std::int64_t>& wpe = matrix_shape(tensors, "wpe.weight");
   if (wte[1] != wpe[1] || std::min({wte[0], wte[1], wpe[0]}) < 1) {
     throw DataError(tensors.path(), concat("wte.weight ", shape_text(wte), " and wpe.weight ",
-                                           shape_text(wpe), " are not tables of one width"));
+                                           shape_text(wpe), " are not two tables of one width"));
   }
   if (file.n_head && (*file.n_head < 1 || wte[1] % *file.n_head != 0)) {
     throw DataError(tensors.path(), concat(*file.n_head, " heads for a width of ", wte[1]));
