@@ -69,6 +69,32 @@ TokenText text_of(const std::vector<std::int32_t>& tokens) {
           }};
 }
 
+TEST(Generator, ReadsTheLastTokensPastTheBlockAndKeepsNothing) {
+  RunConfig config = sampling_config(DType::kFloat32);
+  config.model.block_size = 7;
+  const Model model(config);
+  const std::size_t weights_alone = model.memory.stats().allocated_bytes;
+  const std::vector<std::int32_t> tokens = prompt_of(10, config);
+  const auto logits_after = [&](std::span<const std::int32_t> text) {
+    Generator generator(model.view(), 1, 7);
+    generator.start(text);
+    return std::vector<float>(generator.logits(0).begin(), generator.logits(0).end());
+  };
+  Generator generator(model.view(), 1, 10);
+  generator.start(std::span(tokens).first(7));
+  EXPECT_GT(model.memory.stats().allocated_bytes, weights_alone);
+  for (std::size_t read = 8; read <= tokens.size(); ++read) {
+    generator.append(std::span(tokens).subspan(read - 1, 1));
+    EXPECT_EQ(model.memory.stats().allocated_bytes, weights_alone)
+        << "keys and values past " << read;
+    const std::vector<float> expected = logits_after(std::span(tokens).subspan(read - 7, 7));
+    for (std::size_t v = 0; v < expected.size(); ++v) {
+      ASSERT_NEAR(generator.logits(0)[v], expected[v], 1e-6) << read << ", " << v;
+    }
+  }
+  EXPECT_NE(logits_after(std::span(tokens).first(7)), logits_after(std::span(tokens).last(7)));
+}
+
 TEST(TextLoss, CountsEachTokenButTheFirstOnce) {
   const UnigramModel model;
   const double bit = std::log(2.0);
@@ -131,12 +157,15 @@ TEST(ChoiceScore, ComparesEndingsWholeAndByTheToken) {
       {.context = {2, 2}, .endings = {{1}, {0, 0, 0}, {3, 3}}, .label = 1},  // 2, 1 and 3 a token
       {.context = {3}, .endings = {{1}, {0, 0, 0}, {3, 3}}, .label = 2},
       {.context = {0, 1, 2}, .endings = {{2}, {0}}, .label = 1},
-      {.context = {0}, .endings = {{2}, {3}}, .label = 0}};  // equal: the first
+      {.context = {0}, .endings = {{2}, {3}}, .label = 0},  // equal: the first
+      // 2 and 4 bits, 2 and 4/3 a token: the context does not count.
+      {.context = {2, 2, 2, 2}, .endings = {{1}, {0, 0, 1}}, .label = 1},
+      {.context = {1}, .endings = {{0, 3}, {1, 0}}, .label = 1}};  // 4 and 3 bits
   for (const std::int64_t rows : {1, 2, 4, 100}) {
     const ChoiceScore score = score_choices(model.view(), examples, rows);
-    EXPECT_EQ(score.examples, 5);
-    EXPECT_EQ(score.correct, 3) << rows;
-    EXPECT_EQ(score.correct_normalised, 3) << rows;
+    EXPECT_EQ(score.examples, 7);
+    EXPECT_EQ(score.correct, 4) << rows;
+    EXPECT_EQ(score.correct_normalised, 5) << rows;
     EXPECT_EQ(score_choices(model.view(), std::span(examples).first(1), rows).correct, 1);
     EXPECT_EQ(score_choices(model.view(), std::span(examples).first(1), rows).correct_normalised,
               0);
@@ -164,6 +193,19 @@ TEST(ChoiceScore, RefusesWhatIsLongerThanTheModelReads) {
   EXPECT_NO_THROW(score_choices(model.view(), std::span(&fits, 1), 1));
   const ChoiceExample longer{.context = {1, 1, 1, 1}, .endings = {{1, 1, 1, 1}, {2}}, .label = 0};
   EXPECT_THROW(score_choices(model.view(), std::span(&longer, 1), 1), ConfigError);
+}
+
+TEST(FittingRows, AreTheMostThatFit) {
+  const RunConfig config = sampling_config(DType::kFloat32);
+  constexpr std::int64_t kRow = 4 << 20;
+  const InferenceWork work = [](const InferenceModel& model, std::int64_t rows) {
+    const Tensor taken(model.exec.memory(), Tag::kActivations, "rows", DType::kInt32,
+                       {rows, kRow / 4});
+  };
+  for (std::int64_t most = 1; most <= 12; ++most) {
+    const std::size_t budget = static_cast<std::size_t>(most * kRow + kRow / 2);
+    EXPECT_EQ(fitting_rows(cpu_kernels(), config, 12, budget, work).rows, most);
+  }
 }
 
 TEST(InferenceMemory, IsWhatWasPredicted) {

@@ -53,8 +53,11 @@ TEST(SamplingTexts, EndEachByItself) {
     if (index == 2 * s) return std::nullopt;
     return pick(s, index, logits);
   };
+  std::vector<std::int64_t> done;
+  task.done = [&](std::int64_t s) { done.push_back(s); };
   const Texts texts = sample(config, task, 3, open_cpu_backend());
   EXPECT_FALSE(texts.tokens.contains(0));
+  EXPECT_EQ(done, (std::vector<std::int64_t>{0, 1, 2, 3}));
   for (const std::int64_t s : {1, 2, 3}) {
     EXPECT_EQ(texts.tokens.at(s).size(), static_cast<std::size_t>(2 * s));
   }
