@@ -108,8 +108,8 @@ void decode(const std::string& vocab) {
     for (const Json& id : json["ids"]) {
       const auto size = static_cast<std::uint64_t>(tokenizer->vocab_size());
       if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= size) {
-        fail_line(number,
-                  concat("id ", id.dump().substr(0, 40), ", expected a number below ", size));
+        fail_line(number, concat("id ", id.is_number() ? id.dump() : id.type_name(),
+                                 ", expected a number below ", size));
       }
       for (const char byte : tokenizer->bytes_of(id.get<Token>())) {
         constexpr const char* kDigits = "0123456789abcdef";

@@ -129,6 +129,11 @@ TEST(Meta, SaysWhatIsWrongWithTheFile) {
   EXPECT_EQ(error_of(R"({"kind": "char", "itos": ["a", "a"]})"),
             "/meta.json: character 1 is there already");
   EXPECT_NE(error_of("{"), "none");
+  // What is nested this deep must not be shown: writing it would take more stack than there is.
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+  EXPECT_EQ(error_of(R"({"kind": "char", "itos": [)" + deep + "]}"),
+            "/meta.json: itos has for token 0 not one character");
+  EXPECT_EQ(error_of(R"({"itos": [], "kind": )" + deep + "}"), kind);
 }
 
 }  // namespace
