@@ -14,8 +14,8 @@
 
 #include "gpt2train/core/error.h"
 #include "gpt2train/core/rng.h"
+#include "src/tokenizer/batches.h"
 #include "src/tokenizer/files.h"
-#include "src/tokenizer/rounds.h"
 #include "src/tokenizer/token_writer.h"
 
 namespace gpt2train {

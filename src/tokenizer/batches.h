@@ -1,5 +1,5 @@
-// A corpus worked on in rounds: while threads work on one, the next is read. What comes of it is
-// taken in the order of the corpus.
+// A corpus worked on by several threads, batch by batch; what comes of them is taken in the order
+// of the corpus.
 #pragma once
 
 #include <exception>
@@ -20,8 +20,9 @@ struct FragmentBatch {
   std::exception_ptr error;
 };
 
-// `work(thread, batch)` runs on any thread, `take(batch)` on this one, batch by batch. The first
-// error of the corpus's order is thrown, after what precedes it was taken.
+// `work(thread, batch)` runs on any thread, and so does `take(batch)`, one at a time; few batches
+// wait for their turn. The first error of the corpus's order is thrown, after what precedes it was
+// taken.
 void for_each_batch(Corpus& corpus, int threads,
                     const std::function<void(int, FragmentBatch&)>& work,
                     const std::function<void(FragmentBatch&)>& take);
