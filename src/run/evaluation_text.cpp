@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "gpt2train/run/draw.h"
+#include "gpt2train/tokenizer/unicode.h"
 #include "src/run/text_codec.h"
 
 namespace gpt2train {
@@ -32,7 +33,12 @@ SampleText evaluation_text(const RunConfig& config, const std::function<bool()>&
             if (stop && stop()) return std::nullopt;
             return draw_token(logits, draw, 0, index);
           },
-          .text_of = [codec](std::int32_t token) { return codec->decode(token); }};
+          .text_of =
+              [codec](std::span<const std::int32_t> tokens) {
+                std::string text;
+                for (const std::int32_t token : tokens) text += codec->decode(token);
+                return replace_invalid_utf8(text);
+              }};
 }
 
 }  // namespace gpt2train

@@ -442,13 +442,13 @@ tail -n 1 cut.html | grep -q '^</html>$' || fail "cut.html has no end"
 grep -q 'interrupted at iteration' cut.txt || fail "SIGINT did not interrupt: $(tail -n 1 cut.txt)"
 run --out_dir=cut --max_iters=60 --eval_interval=30 --init_from=resume >/dev/null 2>&1 || fail "resume after SIGINT"
 
-start --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --tensorboard=true >/dev/null 2>&1 &
+start --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --tensorboard=true --sample_tokens=20 >/dev/null 2>&1 &
 pid=$!
 await $pid test -d killed/step-00000005
 kill -KILL $pid
 wait $pid 2>/dev/null
 [ -d killed/step-00000060 ] && fail "kill -9 came too late"
-run --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --init_from=resume --tensorboard=true >/dev/null 2>&1 ||
+run --out_dir=killed --max_iters=60 --eval_interval=30 --checkpoint_interval=5 --init_from=resume --tensorboard=true --sample_tokens=20 >/dev/null 2>&1 ||
   fail "resume after kill -9"
 [ "$(ls killed/events.out.tfevents.* | wc -l)" = 2 ] || fail "not a file for TensorBoard at each start"
 [ "$(grep -c '^\[\([0-9]*\),\1,' killed/run.html)" = 59 ] || fail "run.html after kill -9 has not each step once"

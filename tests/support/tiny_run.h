@@ -133,7 +133,12 @@ class TinyRun {
             .interrupted = interrupted,
             .sample = {.next = [](std::int64_t index, std::span<const float>)
                            -> std::optional<std::int32_t> { return index % 5; },
-                       .text_of = [](std::int32_t token) { return std::to_string(token); }},
+                       .text_of =
+                           [](std::span<const std::int32_t> tokens) {
+                             std::string text;
+                             for (const std::int32_t token : tokens) text += std::to_string(token);
+                             return text;
+                           }},
             .peak_flops_per_second = 0.0};
   }
 

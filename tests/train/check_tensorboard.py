@@ -5,10 +5,9 @@ Usage: check_tensorboard.py OUT_DIR...    Exit status: 0 all right, 1 not, 77 no
 """
 
 import json
+import struct
 import sys
 from pathlib import Path
-
-import struct
 
 try:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -43,6 +42,11 @@ def newest(lines: list[dict], event: str) -> dict[int, dict]:
     return {line["step"]: line for line in lines if line["event"] == event}
 
 
+def texts(events: EventAccumulator, tag: str) -> list:
+    known = events.Tags()["tensors"]
+    return next((events.Tensors(t) for t in (tag, f"{tag}/text_summary") if t in known), [])
+
+
 def check(run: Path) -> int:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     events = EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0})
@@ -57,13 +61,18 @@ def check(run: Path) -> int:
             found = {e.step: e.value for e in events.Scalars(tag)}
             assert found == dict(wanted), f"{tag} is not {field} of metrics.jsonl"
             compared += len(found)
+    # TensorBoard's page of texts fails as a whole where one of them is no UTF-8.
+    written = {s: line["sample"] for s, line in newest(lines, "eval").items() if "sample" in line}
+    found = {e.step: e.tensor_proto.string_val[0].decode() for e in texts(events, "eval/sample")}
+    assert found == {s: f"```\n{text}\n```" for s, text in written.items()}, "eval/sample"
+    compared += len(found)
     *_, end = (line for line in lines if line["event"] == "end")
     for category, size in end["peak_by_category"].items():
         last = events.Scalars(f"memory_MiB/{category}")[-1]
         assert (last.step, last.value) == (end["step"], size / MIB), f"{category} at the end"
         compared += 1
     for tag in ("run/settings", "run/machine", "memory/plan", "memory/ledger"):
-        text = events.Tensors(f"{tag}/text_summary" if f"{tag}/text_summary" in events.Tags()["tensors"] else tag)
+        text = texts(events, tag)
         assert text and text[-1].tensor_proto.string_val[0], f"{tag} is empty"
     return compared
 

@@ -17,7 +17,8 @@ struct SampleText {
   // Token `index` of the text; none stops it.
   std::function<std::optional<std::int32_t>(std::int64_t index, std::span<const float> logits)>
       next = {};
-  std::function<std::string(std::int32_t)> text_of = {};
+  // Of all of them together, in well-formed UTF-8: characters may span tokens, or be cut off.
+  std::function<std::string(std::span<const std::int32_t>)> text_of = {};
 };
 
 // evaluation.sample_tokens tokens, always as many: memory does not depend on what they say. Empty

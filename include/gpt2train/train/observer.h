@@ -55,7 +55,7 @@ struct EvalEvent {
   double train_loss = 0.0;
   double val_loss = 0.0;
   double seconds = 0.0;
-  std::string sample = {};  // what the model wrote; may end within a character
+  std::string sample = {};  // what the model wrote, in well-formed UTF-8
 };
 
 struct OutOfMemoryEvent {
