@@ -503,7 +503,7 @@ expect 2 'batch_size' -- run --quiet --batch_size=none
 on_terminal() {  # NAME VARIABLE=VALUE: escape sequences of a run whose output is a terminal
   env TERM=xterm NO_COLOR= "$2" script -qec "'$program' tokenize --tokenizer=char --out=$1 train.txt" /dev/null </dev/null | tr -d -c '\033' | wc -c
 }
-if command -v script >/dev/null; then
+if script -qec true /dev/null </dev/null >/dev/null 2>&1; then  # it is there, and so are terminals
   [ "$(on_terminal drawn A=)" != 0 ] || fail "nothing is drawn on a terminal"
   [ "$(on_terminal plain NO_COLOR=1)" = 0 ] || fail "NO_COLOR is not heeded"
   [ "$(on_terminal dumb TERM=dumb)" = 0 ] || fail "a dumb terminal is drawn on"
